@@ -1,0 +1,116 @@
+"""Addresses and hostile text.  Pure.
+
+Which addresses may be probed is decided here and nowhere else: the answer is *no* for everything
+that is not plainly a public unicast address of its own, because a forged or odd address must
+never make us send a packet to a third party.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from botmilter.model import IPAddress, IPNetwork
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+#: Addresses whose packets end at another address than they name, or at many; next to what
+#: ``is_global`` refuses (RFC 6890).
+_TRANSITION: tuple[tuple[IPNetwork, str], ...] = (
+    (ip_network("192.88.99.0/24"), "6to4 relay anycast (RFC 7526)"),
+    (ip_network("2002::/16"), "6to4, an IPv4 address in disguise (RFC 3056)"),
+    (ip_network("2001::/32"), "Teredo, an IPv4 address in disguise (RFC 4380)"),
+    (ip_network("64:ff9b::/96"), "NAT64, an IPv4 address in disguise (RFC 6052)"),
+    (ip_network("64:ff9b:1::/48"), "local NAT64 (RFC 8215)"),
+    (ip_network("::/96"), "IPv4-compatible, deprecated (RFC 4291)"),
+    (ip_network("5f00::/16"), "segment routing (RFC 9602)"),
+    (ip_network("3fff::/20"), "documentation (RFC 9637)"),
+)
+
+LOOPBACK: tuple[IPNetwork, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+def parse_ip(text: str) -> IPAddress | None:
+    """*text* as an address, v4-mapped folded and zone id dropped; None if it is none."""
+    try:
+        return canonical(ip_address(text.partition("%")[0]))
+    except ValueError:
+        return None
+
+
+def canonical(ip: IPAddress) -> IPAddress:
+    """*ip* with ``::ffff:192.0.2.1`` folded to ``192.0.2.1`` and without a zone id."""
+    if isinstance(ip, IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return ip.ipv4_mapped
+        if ip.scope_id is not None:
+            return IPv6Address(int(ip))
+    return ip
+
+
+def is_in(ip: IPAddress, networks: Sequence[IPNetwork]) -> bool:
+    """Whether one of *networks* holds *ip*; a network of the other family never does."""
+    return any(ip in network for network in networks)
+
+
+def reverse_name(ip: IPAddress) -> str:
+    """The name under which DNS keeps facts about *ip*: ``7.2.0.192.in-addr.arpa``."""
+    return ip.reverse_pointer
+
+
+def dnsbl_name(ip: IPAddress, zone: str) -> str:
+    """The query name of RFC 5782: reversed octets or nibbles before the zone."""
+    reversed_ip = ip.reverse_pointer.rsplit(".", 2)[0]
+    return f"{reversed_ip}.{zone.strip('.')}"
+
+
+def site_network(ip: IPAddress) -> IPNetwork:
+    """The neighbourhood that shares a rate limit: /24 or /48."""
+    return ip_network((ip, 24 if isinstance(ip, IPv4Address) else 48), strict=False)
+
+
+def host_key(ip: IPAddress) -> str:
+    """Under what a host is remembered.  An IPv6 host owns its /64 and changes within it."""
+    if isinstance(ip, IPv4Address):
+        return str(ip)
+    return str(ip_network((ip, 64), strict=False))
+
+
+def printable(text: str | bytes, limit: int = 200) -> str:
+    """*text* as one line of printable ASCII of at most *limit* characters, ``?`` for the rest.
+
+    Everything that came from a mail or the network goes through here before it reaches a header,
+    a log, a terminal or a file name's contents.  Never raises.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    clean = _UNPRINTABLE.sub("?", text[: limit + 1])
+    return clean if len(clean) <= limit else clean[: max(0, limit - 3)] + "..."[:limit]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeGuard:
+    """Which addresses a packet may be sent to."""
+
+    allow_networks: tuple[IPNetwork, ...] = ()
+    """Reserved ranges that may be probed after all: a laboratory's own.  Beats nothing else."""
+    never_networks: tuple[IPNetwork, ...] = ()
+    """Trusted networks, own addresses and whoever opted out."""
+
+    def refusal(self, ip: IPAddress) -> str | None:
+        """Why *ip* must not be probed, or None if it may be."""
+        ip = canonical(ip)
+        if is_in(ip, self.never_networks):
+            return "trusted, own or opted out"
+        if is_in(ip, self.allow_networks):
+            return None
+        for network, what in _TRANSITION:
+            if ip in network:
+                return what
+        if ip.is_multicast:
+            return "multicast"
+        if not ip.is_global:
+            return "private or reserved"
+        return None

@@ -1,0 +1,98 @@
+"""Every signal: its public name, its group, its default weight, its meaning and where that
+comes from.
+
+Names are promises: configurations, SpamAssassin rules and Sieve scripts are written against them.
+The groups' rules are in :mod:`botmilter.score`.  ``docs/signals.md`` is compared with this table
+by a test.  Weights are points on SpamAssassin's scale; the reasoning behind them is in
+``docs/scoring.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Group(StrEnum):
+    OS = "os"
+    """What the host runs: the strongest alone counts."""
+    SERVICE = "service"
+    """What answers on port 25: one of them."""
+    NAMES = "names"
+    """What the host is called and calls itself: they are correlated and do not simply add."""
+    CLEAR = "clear"
+    """Speaks for a mail server: counts once."""
+    DNSBL = "dnsbl"
+    CHAIN = "chain"
+    """The mail's header contradicts itself."""
+    NOTE = "note"
+    """Said for the reader; no points by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    name: str
+    group: Group
+    weight: float
+    meaning: str
+    source: str = ""
+
+
+_STUDY = "the 2009 study's definition of a bot"
+_BOTNET = "SpamAssassin RDNS_*, Botnet plugin, rspamd hfilter"
+
+TABLE: tuple[Row, ...] = (
+    # os
+    Row("os.client", Group.OS, 3.0, "every best match of nmap is a client system", _STUDY),
+    Row("os.both", Group.OS, 2.0, "matches fit a client and a server system alike", _STUDY),
+    Row("os.appliance", Group.OS, 2.0, "router, camera, printer and the like", "IoT botnets"),
+    Row("os.unix", Group.OS, -1.0, "a general-purpose Unix", _STUDY),
+    Row("os.server", Group.OS, 0.0, "a server system that no client system looks like", _STUDY),
+    Row("p0f.client", Group.OS, 2.0, "p0f names a client-only system", "amavis with p0f"),
+    Row("p0f.both", Group.OS, 1.0, "p0f says 'Windows NT kernel'", "amavis with p0f"),
+    Row("p0f.unix", Group.OS, -0.5, "p0f names a Unix", "amavis with p0f"),
+    Row("os.disagreement", Group.NOTE, 0.0, "p0f and nmap differ: NAT or a proxy"),
+    # service
+    Row("smtp.refused", Group.SERVICE, 1.5, "port 25 answers with a reset", _STUDY),
+    Row("smtp.filtered", Group.SERVICE, 1.5, "nothing answers on port 25", _STUDY),
+    Row("smtp.banner", Group.SERVICE, -3.0, "a 220 greeting", _STUDY),
+    Row("smtp.rejecting", Group.SERVICE, -3.0, "a 4xx or 5xx greeting: a server all the same"),
+    Row("smtp.slow", Group.SERVICE, -3.0, "connected, no greeting yet", "postscreen waits 6 s"),
+    Row("smtp.other", Group.SERVICE, 0.0, "something that is not SMTP listens on port 25"),
+    Row("smtp.ehlo_match", Group.NOTE, 0.0, "names itself as in its PTR record or its HELO"),
+    # names
+    Row("rdns.none", Group.NAMES, 1.0, "the address has no name", _BOTNET),
+    Row("rdns.unconfirmed", Group.NAMES, 0.5, "the name does not lead back", _BOTNET),
+    Row("rdns.dynamic", Group.NAMES, 1.5, "the name looks like a customer pool's", _BOTNET),
+    Row("rdns.pool", Group.NAMES, 1.5, "the neighbours' names are one numbered template"),
+    Row("helo.own_name", Group.NAMES, 1.5, "greets with our own or a trusted name or address"),
+    Row("helo.bare_address", Group.NAMES, 1.0, "greets with an address outside brackets"),
+    Row("helo.mismatch", Group.NAMES, 0.5, "greets with another name than its own", _BOTNET),
+    Row("helo.no_dot", Group.NAMES, 0.5, "greets with a name of one label", _BOTNET),
+    Row("helo.literal_mismatch", Group.NAMES, 0.5, "its address literal is not its address"),
+    Row("helo.dynamic", Group.NAMES, 1.0, "greets with a customer pool's name", _BOTNET),
+    Row("helo.unresolved", Group.NAMES, 0.5, "greets with a name that does not exist", _BOTNET),
+    # clear
+    Row("host.confirmed", Group.CLEAR, -2.0, "confirmed server-like name, equal to its HELO"),
+    Row("host.mx", Group.CLEAR, -2.0, "an MX host of the sender's domain"),
+    Row("host.a", Group.CLEAR, -2.0, "an A host of the sender's domain"),
+    Row("host.spf", Group.CLEAR, -2.0, "named by address in the sender's SPF record", "RFC 7208"),
+    # dnsbl
+    Row("dnsbl.listed", Group.DNSBL, 3.0, "listed by a configured DNSBL", "RFC 5782"),
+    Row("dnsbl.welcome", Group.DNSBL, -3.0, "listed by a configured DNSWL", "RFC 5782"),
+    # chain
+    Row("chain.by_is_helo", Group.CHAIN, 1.0, "a line below claims the greeting's name as its by"),
+    Row("chain.broken_link", Group.CHAIN, 0.5, "a line's by is not the next line's from"),
+    Row("chain.time_backwards", Group.CHAIN, 0.5, "a lower line is later than the one above it"),
+    Row("chain.bad_zone", Group.CHAIN, 0.5, "a time zone that does not exist"),
+    Row("chain.bad_date", Group.CHAIN, 0.5, "a date far from the receipt, or none"),
+    Row("chain.date_in_address", Group.CHAIN, 1.0, "a date where an address belongs"),
+    Row("chain.false_by", Group.CHAIN, 1.0, "claims a by whose hosts never write such a line"),
+    # ping
+    Row("ping.answered", Group.NOTE, 0.0, "answers to ICMP echo"),
+    Row("ping.silent", Group.NOTE, 0.0, "no answer to ICMP echo; means nothing by itself"),
+)
+
+BY_NAME: dict[str, Row] = {row.name: row for row in TABLE}
+
+DEFAULT_WEIGHTS: dict[str, float] = {row.name: row.weight for row in TABLE}
