@@ -110,6 +110,8 @@ class Trust:
     """``by`` names of our own hosts, lower case; a leading dot means every name below it."""
     by_authentication: bool = False
     """Whether a recorded authentication extends trust to the client that authenticated."""
+    exempt_networks: tuple[IPNetwork, ...] = ()
+    """Origins on the admin's allow list: never judged, never probed."""
 
     @property
     def is_configured(self) -> bool:
