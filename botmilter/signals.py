@@ -18,6 +18,8 @@ class Group(StrEnum):
     """What the host runs: the strongest alone counts."""
     SERVICE = "service"
     """What answers on port 25: one of them."""
+    PAIR = "pair"
+    """Facts that weigh more together than apart; never emitted by a probe, found in the score."""
     NAMES = "names"
     """What the host is called and calls itself: they are correlated and do not simply add."""
     CLEAR = "clear"
@@ -60,6 +62,8 @@ TABLE: tuple[Row, ...] = (
     Row("smtp.slow", Group.SERVICE, -3.0, "connected, no greeting yet", "postscreen waits 6 s"),
     Row("smtp.other", Group.SERVICE, 0.0, "something that is not SMTP listens on port 25"),
     Row("smtp.ehlo_match", Group.NOTE, 0.0, "names itself as in its PTR record or its HELO"),
+    # pair
+    Row("pair.client_no_service", Group.PAIR, 2.5, "a client system that offers no mail", _STUDY),
     # names
     Row("rdns.none", Group.NAMES, 1.0, "the address has no name", _BOTNET),
     Row("rdns.unconfirmed", Group.NAMES, 0.5, "the name does not lead back", _BOTNET),

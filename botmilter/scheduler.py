@@ -1,0 +1,149 @@
+"""Jobs on bounded daemon threads, one at a time for each key.
+
+In come *(lane, key, job, done)*; each *done* gets what the job returned.  Asked twice for a key
+whose job is queued or running, the second caller joins the first (*single flight*).  A lane is a
+kind of job with a thread limit of its own, so that slow nmaps never keep a DNS answer waiting.
+
+Daemon threads rather than ``ThreadPoolExecutor``: with one hung job the executor held the
+interpreter's exit for the job's 6.2 s, a daemon thread let go in 0.14 s; and its queue has no
+bound.  Knows no mail and no score.  All methods are safe to be called from any thread; none
+blocks.  Jobs must not raise: what they throw ends in ``threading.excepthook``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+#: A thread without work ends after this long; the next job starts a new one in 0.1 ms.
+_IDLE_S = 30.0
+
+
+class Scheduler(Generic[T]):
+    """*lanes* maps a lane's name to its thread limit; *queue_limit* bounds what waits in each."""
+
+    def __init__(self, lanes: Mapping[str, int], queue_limit: int) -> None:
+        self._lock = threading.Lock()
+        self._lanes: dict[str, _Lane[T]] = {
+            name: _Lane(limit, threading.Condition(self._lock)) for name, limit in lanes.items()
+        }
+        self._queue_limit = queue_limit
+        self._flights: dict[str, list[Callable[[T], None]]] = {}
+        self._timers = _Timers()
+
+    def submit(self, lane: str, key: str, job: Callable[[], T], done: Callable[[T], None]) -> bool:
+        """Run *job* unless one for *key* is under way, then call *done* on the job's thread.
+
+        False: the lane's queue is full or the machine gives no thread; nothing was started and
+        *done* will not be called.
+        """
+        with self._lock:
+            if key in self._flights:
+                self._flights[key].append(done)
+                return True
+            place = self._lanes[lane]
+            if not self._has_room(place):
+                return False
+            self._flights[key] = [done]
+            place.queue.append((key, job))
+            place.wake.notify()
+            return True
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Call *call* on a thread of ours after *delay_s*; it must be short and not raise."""
+        self._timers.add(delay_s, call)
+
+    def depth(self, lane: str) -> int:
+        """How many jobs wait for a thread."""
+        with self._lock:
+            return len(self._lanes[lane].queue)
+
+    def _has_room(self, lane: _Lane[T]) -> bool:
+        """Whether one more job can be taken; starts a thread for it where none is free."""
+        free = lane.threads - lane.busy
+        if free <= len(lane.queue) and lane.threads < lane.limit:
+            try:
+                threading.Thread(target=self._work, args=(lane,), daemon=True).start()
+                lane.threads += 1
+                free += 1
+            except RuntimeError:  # the machine is out of threads: make do with those we have
+                pass
+        return lane.threads > 0 and len(lane.queue) < free + self._queue_limit
+
+    def _work(self, lane: _Lane[T]) -> None:
+        try:
+            while self._take_one(lane):
+                pass
+        finally:
+            with self._lock:
+                lane.threads -= 1
+
+    def _take_one(self, lane: _Lane[T]) -> bool:
+        """Wait for a job and run it; False when none came for so long that the thread may end."""
+        with self._lock:
+            if not lane.wake.wait_for(lambda: bool(lane.queue), _IDLE_S):
+                return False
+            key, job = lane.queue.popleft()
+            lane.busy += 1
+        try:
+            self._fly(key, job)
+        finally:
+            with self._lock:
+                lane.busy -= 1
+        return True
+
+    def _fly(self, key: str, job: Callable[[], T]) -> None:
+        try:
+            result = job()
+        except BaseException:
+            with self._lock:
+                del self._flights[key]
+            raise
+        with self._lock:
+            waiting = self._flights.pop(key)
+        for done in waiting:
+            done(result)
+
+
+class _Lane(Generic[T]):
+    """Its thread limit, what its threads do and what waits for them; guarded by the scheduler's lock."""
+
+    def __init__(self, limit: int, wake: threading.Condition) -> None:
+        self.limit = limit
+        self.wake = wake
+        self.threads = 0
+        self.busy = 0
+        self.queue: deque[tuple[str, Callable[[], T]]] = deque()
+
+
+class _Timers:
+    """One thread that sleeps until the next call is due; started with the first, never joined."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._changed = threading.Condition()
+        self._count = 0
+
+    def add(self, delay_s: float, call: Callable[[], None]) -> None:
+        with self._changed:
+            self._count += 1
+            heapq.heappush(self._heap, (time.monotonic() + delay_s, self._count, call))
+            if self._count == 1:
+                threading.Thread(target=self._run, name="timers", daemon=True).start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._heap or self._heap[0][0] > time.monotonic():
+                    due = self._heap[0][0] - time.monotonic() if self._heap else None
+                    self._changed.wait(due)
+                _, _, call = heapq.heappop(self._heap)
+            call()

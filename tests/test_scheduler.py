@@ -1,0 +1,135 @@
+"""The scheduler: bounded, one flight for each key, never in the way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from botmilter.scheduler import Scheduler
+
+WAIT_S = 5.0
+
+
+class Gate:
+    """A job that waits until it is let go, and counts how often it ran."""
+
+    def __init__(self) -> None:
+        self.started = threading.Semaphore(0)
+        self.go = threading.Event()
+        self.runs = 0
+
+    def __call__(self) -> str:
+        self.runs += 1
+        self.started.release()
+        self.go.wait(WAIT_S)
+        return "done"
+
+
+def collector() -> tuple[list[str], Callable[[str], None], threading.Semaphore]:
+    got: list[str] = []
+    arrived = threading.Semaphore(0)
+
+    def done(result: str) -> None:
+        got.append(result)
+        arrived.release()
+
+    return got, done, arrived
+
+
+def test_a_second_caller_for_the_same_key_joins_the_first() -> None:
+    scheduler: Scheduler[str] = Scheduler({"lane": 4}, 100)
+    gate = Gate()
+    got, done, arrived = collector()
+    for _ in range(20):
+        assert scheduler.submit("lane", "host", gate, done)
+    gate.go.set()
+    for _ in range(20):
+        assert arrived.acquire(timeout=WAIT_S)
+    assert gate.runs == 1
+    assert got == ["done"] * 20
+
+
+def test_after_a_flight_landed_the_key_is_free_again() -> None:
+    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100)
+    _, done, arrived = collector()
+    ran: list[int] = []
+    for number in range(3):
+
+        def job(number: int = number) -> str:
+            ran.append(number)
+            return "x"
+
+        scheduler.submit("lane", "host", job, done)
+        assert arrived.acquire(timeout=WAIT_S)
+    assert ran == [0, 1, 2]
+
+
+def test_no_more_jobs_run_at_once_than_the_lane_has_threads() -> None:
+    scheduler: Scheduler[str] = Scheduler({"lane": 3}, 100)
+    gate = Gate()
+    _, done, arrived = collector()
+    for number in range(10):
+        assert scheduler.submit("lane", str(number), gate, done)
+    for _ in range(3):
+        assert gate.started.acquire(timeout=WAIT_S)
+    assert not gate.started.acquire(timeout=0.1)
+    assert scheduler.depth("lane") == 7
+    gate.go.set()
+    for _ in range(10):
+        assert arrived.acquire(timeout=WAIT_S)
+    assert gate.runs == 10
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 2)
+    gate = Gate()
+    _, done, _ = collector()
+    assert scheduler.submit("lane", "running", gate, done)
+    assert gate.started.acquire(timeout=WAIT_S)
+    assert scheduler.submit("lane", "first", gate, done)
+    assert scheduler.submit("lane", "second", gate, done)
+    assert not scheduler.submit("lane", "third", gate, done)
+    gate.go.set()
+
+
+def test_one_lane_s_hung_jobs_do_not_hold_another_lane() -> None:
+    scheduler: Scheduler[str] = Scheduler({"slow": 1, "quick": 1}, 100)
+    gate = Gate()
+    _, done, arrived = collector()
+    scheduler.submit("slow", "hangs", gate, done)
+    scheduler.submit("quick", "answers", lambda: "x", done)
+    assert arrived.acquire(timeout=WAIT_S)
+    gate.go.set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_job_that_raises_costs_neither_its_key_nor_the_lane() -> None:
+    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100)
+    _, done, arrived = collector()
+
+    def broken() -> str:
+        raise RuntimeError("a bug")
+
+    scheduler.submit("lane", "host", broken, done)
+    deadline = time.monotonic() + WAIT_S
+    while not arrived.acquire(timeout=0.01) and time.monotonic() < deadline:
+        scheduler.submit("lane", "host", lambda: "x", done)
+    assert time.monotonic() < deadline
+
+
+def test_later_calls_in_the_order_of_their_time() -> None:
+    scheduler: Scheduler[str] = Scheduler({}, 0)
+    order: list[str] = []
+    last = threading.Event()
+
+    def second() -> None:
+        order.append("second")
+        last.set()
+
+    scheduler.later(0.06, second)
+    scheduler.later(0.01, lambda: order.append("first"))
+    assert last.wait(WAIT_S)
+    assert order == ["first", "second"]
