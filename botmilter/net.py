@@ -114,3 +114,7 @@ class ProbeGuard:
         if not ip.is_global:
             return "private or reserved"
         return None
+
+    def is_routable(self, ip: IPAddress) -> bool:
+        """Whether DNS can know anything of *ip* (asking it sends the host no packet)."""
+        return ip.is_global or is_in(ip, self.allow_networks)

@@ -1,0 +1,321 @@
+"""Joins plan, memory, scheduler, probes and score: begin() and result().
+
+``begin`` looks in the cache, starts what is missing and returns at once; ``result`` waits until
+nothing that is still open could change the label, or the mail's budget is over, and judges by
+what is there.  What comes later is remembered and serves the next mail from that host.
+
+Two clocks: the mail's budget (:class:`Policy`) and each probe's own limit.  Nothing here raises
+for a probe's or the store's sake; a probe that throws is logged with its traceback and FAILED.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from botmilter import plan, score
+from botmilter.clock import Deadline
+from botmilter.health import Health
+from botmilter.memory import Memory
+from botmilter.model import Label, Observation, Origin, Signal, Status, Target, Verdict
+from botmilter.net import ProbeGuard, printable
+from botmilter.probes.base import Probe
+from botmilter.scheduler import Scheduler
+from botmilter.score import Rules
+
+log = logging.getLogger(__name__)
+
+#: Lane of the jobs that only ask the store.
+RECALL_LANE = "recall"
+
+#: What a job brings home.
+Catch = tuple[Observation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How much one inquiry may cost.  The milter, ``check`` and the survey differ in this."""
+
+    budget_s: float
+    """How long :meth:`Engine.result` may wait."""
+    probes: frozenset[str]
+    """Names of the probes to use, of those the engine has."""
+    settle_s: float = 0.0
+    """How long a probe that wants life waits for the cheap ones, counted from the start."""
+    thorough: bool = False
+    """Run and wait for all probes, also where they cannot change the label."""
+
+
+class Ticket:
+    """One mail's inquiry under way: made by ``begin``, redeemed by ``result``.
+
+    The fields below ``changed`` are guarded by it.
+    """
+
+    def __init__(
+        self, origin: Origin, target: Target | None, policy: Policy, probes: Sequence[Probe]
+    ) -> None:
+        self.origin = origin
+        self.target = target
+        self.policy = policy
+        self.probes = {probe.name: probe for probe in probes}
+        self.changed = threading.Condition()
+        self.seen: dict[str, Observation] = {}
+        self.running: set[str] = set()
+        self.recalling = False
+        self.settled = policy.settle_s <= 0
+        self.abandoned = False
+        self.mail_signals: tuple[Signal, ...] = ()
+
+    def abandon(self) -> None:
+        """The mail is gone: start nothing more for it."""
+        with self.changed:
+            self.abandoned = True
+
+    @property
+    def observations(self) -> tuple[Observation, ...]:
+        """What is known now, in the probes' order."""
+        with self.changed:
+            return tuple(self.seen[name] for name in self.probes if name in self.seen)
+
+
+class Engine:
+    """Judges origins.  One for each process; safe for many threads.
+
+    *probes* in order of cost; the scheduler needs a lane for each probe's name and ``recall``.
+    """
+
+    def __init__(
+        self,
+        probes: Sequence[Probe],
+        memory: Memory,
+        scheduler: Scheduler[Catch],
+        guard: ProbeGuard,
+        rules: Rules,
+    ) -> None:
+        self._probes = tuple(probes)
+        self._memory = memory
+        self._scheduler = scheduler
+        self._guard = guard
+        self._rules = rules
+        self._health = {probe.name: Health() for probe in probes}
+
+    # -- the calls ------------------------------------------------------------------------------
+
+    def begin(self, origin: Origin, policy: Policy, sender_domain: str | None = None) -> Ticket:
+        """Look in the cache, start what is missing, return at once.
+
+        A second ``begin`` for the same host joins what the first one started.
+        """
+        target = _target(origin, sender_domain)
+        probes = [probe for probe in self._probes if probe.name in policy.probes]
+        ticket = Ticket(origin, target, policy, probes if target is not None else ())
+        if target is not None:
+            self._look_around(ticket, target)
+        return ticket
+
+    def result(self, ticket: Ticket, signals: Iterable[Signal] = ()) -> Verdict:
+        """Wait until all is answered, nothing can change the label or the budget is over; judge.
+
+        *signals* is what the mail itself says (its chain).  Blocks at most ``policy.budget_s``.
+        """
+        started = time.monotonic()
+        deadline = Deadline.after(ticket.policy.budget_s)
+        with ticket.changed:
+            ticket.mail_signals = tuple(signals)
+            while (is_open := self._is_open(ticket)) and not deadline.is_over:
+                ticket.changed.wait(deadline.left())
+            seen = dict(ticket.seen)
+        for name, probe in ticket.probes.items():
+            if name not in seen:
+                late = (Status.LATE, "not within the budget")
+                status, reason = late if is_open else (Status.SKIPPED, plan.NOT_NEEDED)
+                seen[name] = _not_run(probe, ticket.target, status, reason)
+        return self._verdict(ticket, seen, time.monotonic() - started)
+
+    def rejudge(
+        self, origin: Origin, seen: Iterable[Observation], signals: Iterable[Signal] = ()
+    ) -> Verdict:
+        """Judge *origin* by facts measured before.  No packet, no waiting."""
+        known = {one.probe: one for one in seen}
+        probes = [probe for probe in self._probes if probe.name in known]
+        ticket = Ticket(origin, _target(origin, None), Policy(0.0, frozenset(known)), probes)
+        ticket.mail_signals = tuple(signals)
+        return self._verdict(ticket, known, 0.0)
+
+    # -- one ticket's way -----------------------------------------------------------------------
+
+    def _look_around(self, ticket: Ticket, target: Target) -> None:
+        """Take in what needs no waiting, then ask the store for the rest, off this thread."""
+        refusal = self._guard.refusal(target.ip)
+        keys: dict[str, str] = {}
+        for name, probe in ticket.probes.items():
+            key = probe.store_key(target)
+            if refusal and (probe.sends_to_host or not self._guard.is_routable(target.ip)):
+                ticket.seen[name] = _not_run(probe, target, Status.SKIPPED, refusal)
+            elif (seen := self._memory.at_hand(name, key)) is not None:
+                ticket.seen[name] = seen
+            else:
+                keys[name] = key
+        if not keys:
+            return
+        if not ticket.settled:
+            self._scheduler.later(ticket.policy.settle_s, lambda: self._settle(ticket))
+        if self._memory.is_local:
+            self._advance(ticket)
+            return
+
+        def recall() -> Catch:
+            found = (
+                self._memory.recall(name, key, self._points(ticket.probes[name], target))
+                for name, key in keys.items()
+            )
+            return tuple(seen for seen in found if seen is not None)
+
+        ticket.recalling = True
+        self._submit(ticket, RECALL_LANE, " ".join([RECALL_LANE, *keys.values()]), recall)
+
+    def _advance(self, ticket: Ticket) -> None:
+        """Start what may run now and wake whoever waits."""
+        with ticket.changed:
+            if ticket.abandoned or ticket.target is None:
+                return
+            step = plan.next_step(
+                ticket.probes.values(),
+                ticket.seen,
+                ticket.running,
+                lambda: ticket.policy.thorough or self._can_change(ticket),
+                ticket.settled,
+            )
+            for name, reason in step.skip:
+                probe = ticket.probes[name]
+                ticket.seen[name] = _not_run(probe, ticket.target, Status.SKIPPED, reason)
+            ticket.running.update(step.start)
+            ticket.changed.notify_all()
+        for name in step.start:
+            self._start(ticket, ticket.probes[name], ticket.target)
+
+    def _settle(self, ticket: Ticket) -> None:
+        ticket.settled = True
+        self._advance(ticket)
+
+    def _start(self, ticket: Ticket, probe: Probe, target: Target) -> None:
+        paused = self._health[probe.name].pause_reason(time.monotonic())
+        if paused is not None:
+            self._take(ticket, (_not_run(probe, target, Status.FAILED, paused),))
+            return
+        flight = f"{probe.name} {probe.store_key(target)}"
+        if not self._submit(ticket, probe.name, flight, lambda: self._measure(probe, target)):
+            self._take(ticket, (_not_run(probe, target, Status.SKIPPED, "queue full"),))
+
+    def _submit(self, ticket: Ticket, lane: str, flight: str, job: Callable[[], Catch]) -> bool:
+        def done(catch: Catch) -> None:
+            self._take(ticket, catch)
+
+        if self._scheduler.submit(lane, flight, job, done):
+            return True
+        if lane == RECALL_LANE:
+            done(())
+        return False
+
+    def _take(self, ticket: Ticket, catch: Catch) -> None:
+        with ticket.changed:
+            ticket.recalling = False
+            for seen in catch:
+                ticket.seen[seen.probe] = seen
+                ticket.running.discard(seen.probe)
+        self._advance(ticket)
+
+    def _is_open(self, ticket: Ticket) -> bool:
+        """Whether waiting longer can still change the label (called with the ticket's lock)."""
+        if ticket.seen.keys() >= ticket.probes.keys():
+            return False
+        return ticket.recalling or ticket.policy.thorough or self._can_change(ticket)
+
+    def _can_change(self, ticket: Ticket) -> bool:
+        outstanding = [p for name, p in ticket.probes.items() if name not in ticket.seen]
+        possible = frozenset[str]().union(*(probe.signals for probe in outstanding))
+        return score.can_change(self._signals(ticket, ticket.seen), possible, self._rules)
+
+    # -- one measurement ------------------------------------------------------------------------
+
+    def _measure(self, probe: Probe, target: Target) -> Catch:
+        """Measure once for all processes and hosts that share the store."""
+        key = probe.store_key(target)
+        claim = f"{probe.name} {key}"
+        if not self._memory.claim(claim, probe.limit_s):
+            return (_not_run(probe, target, Status.LATE, "another process measures it"),)
+        try:
+            points = self._points(probe, target)
+            seen = self._memory.recall(probe.name, key, points)
+            if seen is None:
+                seen = self._ask(probe, target)
+                self._memory.remember(seen, points(seen))
+            return (seen,)
+        finally:
+            self._memory.release(claim)
+
+    def _ask(self, probe: Probe, target: Target) -> Observation:
+        taken_at, started = time.time(), time.monotonic()
+        try:
+            seen = probe.measure(target, Deadline.after(probe.limit_s))
+        except Exception:
+            log.exception("probe=%s origin=%s raised: a bug, please report", probe.name, target.ip)
+            seen = _not_run(probe, target, Status.FAILED, "internal error")
+        change = self._health[probe.name].record(seen.status, seen.reason, time.monotonic())
+        if change:
+            log.warning("probe=%s %s", probe.name, printable(change))
+        return replace(seen, taken_at=taken_at, took_s=round(time.monotonic() - started, 4))
+
+    # -- what it means --------------------------------------------------------------------------
+
+    def _verdict(self, ticket: Ticket, seen: Mapping[str, Observation], spent_s: float) -> Verdict:
+        origin = ticket.origin
+        missing = tuple(one for one in seen.values() if not one.status.is_evidence)
+        if origin.why.is_exempt:
+            return Verdict(Label.EXEMPT, 0.0, origin, why=origin.note or str(origin.why))
+        judged = score.judge(self._signals(ticket, seen), self._rules)
+        label = judged.label if origin.ip is not None else Label.UNKNOWN
+        why = judged.why if origin.ip is not None else origin.note or str(origin.why)
+        return Verdict(label, judged.score, origin, judged.reasons, missing, spent_s, why)
+
+    def _signals(self, ticket: Ticket, seen: Mapping[str, Observation]) -> list[Signal]:
+        found = list(ticket.mail_signals)
+        if ticket.target is not None:
+            for name, probe in ticket.probes.items():
+                if name in seen:
+                    found.extend(_interpret(probe, seen[name], ticket.target))
+        return found
+
+    def _points(self, probe: Probe, target: Target) -> Callable[[Observation], float]:
+        def points(seen: Observation) -> float:
+            found = _interpret(probe, seen, target)
+            return sum(self._rules.weight(signal.name) * signal.strength for signal in found)
+
+        return points
+
+
+def _target(origin: Origin, sender_domain: str | None) -> Target | None:
+    """What is to be probed; None where nothing is: no origin, or an exempt one."""
+    if origin.ip is None or origin.why.is_exempt:
+        return None
+    return Target(origin.ip, origin.hop.helo if origin.hop is not None else None, sender_domain)
+
+
+def _not_run(probe: Probe, target: Target | None, status: Status, reason: str) -> Observation:
+    key = probe.store_key(target) if target is not None else ""
+    return Observation(probe.name, key, status, reason=reason, taken_at=time.time())
+
+
+def _interpret(probe: Probe, seen: Observation, target: Target) -> list[Signal]:
+    """What *seen* means; stored facts may be another version's, so this is guarded too."""
+    if not seen.status.is_evidence:
+        return []
+    try:
+        return list(probe.interpret(seen, target))
+    except Exception:
+        log.exception("probe=%s cannot read its facts: a bug, please report", probe.name)
+        return []

@@ -1,0 +1,116 @@
+"""What was learnt: this process's cache in front of a store that others may share.
+
+The store may be slow, stalled or gone.  Its loss is logged once, its return once, and meanwhile
+everything goes on with the cache alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from botmilter.clock import Deadline
+from botmilter.errors import StoreError
+from botmilter.health import Health
+from botmilter.model import Observation, Status
+from botmilter.net import printable
+from botmilter.store.base import Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: While another process measures the same host: how often to look whether it is done.
+CLAIM_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long what was learnt is believed.  Addresses change hands: what accuses is short."""
+
+    clears_s: float
+    accuses_s: float
+    unknown_s: float
+    """Evidence that says nothing either way."""
+    failed_s: float
+    """A failure, in this process only: long enough not to retry for each mail."""
+
+    def of(self, seen: Observation, points: float) -> float:
+        """Seconds to keep *seen*, whose signals weigh *points* in all."""
+        if not seen.status.is_evidence:
+            return self.failed_s
+        meant = self.accuses_s if points > 0 else self.clears_s if points < 0 else self.unknown_s
+        return meant if seen.ttl_s is None else min(meant, max(seen.ttl_s, self.failed_s))
+
+
+class Memory:
+    """*cache* answers at once; *store* may be the same object where nothing is shared."""
+
+    def __init__(self, cache: Store, store: Store, lifetimes: Lifetimes) -> None:
+        self._cache = cache
+        self._store = store
+        self._lifetimes = lifetimes
+        self._health = Health()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether there is nothing behind the cache."""
+        return self._store is self._cache
+
+    def at_hand(self, probe: str, key: str) -> Observation | None:
+        """What this process remembers.  A dict hit."""
+        return self._cache.get(probe, key, time.time())
+
+    def recall(
+        self, probe: str, key: str, points: Callable[[Observation], float]
+    ) -> Observation | None:
+        """What this process or the store remembers; may wait for the store."""
+        seen = self.at_hand(probe, key)
+        if seen is not None or self.is_local:
+            return seen
+        seen = self._ask_store(lambda: self._store.get(probe, key, time.time()), None)
+        if seen is not None:
+            self._cache.put(seen, self._lifetimes.of(seen, points(seen)))
+        return seen
+
+    def remember(self, seen: Observation, points: float) -> None:
+        """Keep *seen*; our own failures are nobody else's business and stay in this process."""
+        ttl_s = self._lifetimes.of(seen, points)
+        self._cache.put(seen, ttl_s)
+        if seen.status.is_evidence and not self.is_local:
+            self._ask_store(lambda: self._store.put(seen, ttl_s), None)
+
+    def claim(self, key: str, for_s: float) -> bool:
+        """The right to measure *key*, waiting up to *for_s* while another process has it.
+
+        True without asking where the store is out of reach: twice measured is better than never.
+        """
+        deadline = Deadline.after(for_s)
+        while not self._ask_store(lambda: self._store.claim(key, for_s), True):
+            if deadline.is_over:
+                return False
+            time.sleep(deadline.left(CLAIM_POLL_S))
+        return True
+
+    def release(self, key: str) -> None:
+        self._ask_store(lambda: self._store.release(key), None)
+
+    def _ask_store(self, ask: Callable[[], T], otherwise: T) -> T:
+        """What *ask* returns, or *otherwise* while the store does not work."""
+        if self._health.pause_reason(time.monotonic()) is not None:
+            return otherwise
+        try:
+            answer = ask()
+        except StoreError as error:
+            self._note(Status.FAILED, str(error))
+            return otherwise
+        self._note(Status.ANSWERED, "")
+        return answer
+
+    def _note(self, status: Status, reason: str) -> None:
+        change = self._health.record(status, reason, time.monotonic())
+        if change:
+            log.warning("store %s", printable(change))

@@ -1,0 +1,66 @@
+"""A store in this process's memory: bounded, gone with the process.
+
+Serves as the cache in front of another store, and as the store itself where no directory is
+writable.  A look-up is a dict hit under a lock, 0.3 us.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+
+from botmilter.model import Observation
+
+
+class MemoryStore:
+    """Keeps at most *rows_at_most* observations; the least recently used goes first."""
+
+    def __init__(self, rows_at_most: int) -> None:
+        self._rows: OrderedDict[tuple[str, str], tuple[float, Observation]] = OrderedDict()
+        self._claims: dict[str, float] = {}
+        self._rows_at_most = rows_at_most
+        self._lock = threading.Lock()
+
+    def get(self, probe: str, key: str, now: float) -> Observation | None:
+        with self._lock:
+            row = self._rows.get((probe, key))
+            if row is None:
+                return None
+            if row[0] <= now:
+                del self._rows[probe, key]
+                return None
+            self._rows.move_to_end((probe, key))
+            return row[1]
+
+    def put(self, seen: Observation, ttl_s: float) -> None:
+        with self._lock:
+            self._rows[seen.probe, seen.key] = (seen.taken_at + ttl_s, seen)
+            self._rows.move_to_end((seen.probe, seen.key))
+            while len(self._rows) > self._rows_at_most:
+                self._rows.popitem(last=False)
+
+    def claim(self, key: str, for_s: float) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            if self._claims.get(key, 0.0) > now:
+                return False
+            self._claims[key] = now + for_s
+            return True
+
+    def release(self, key: str) -> None:
+        with self._lock:
+            self._claims.pop(key, None)
+
+    def purge(self, now: float) -> int:
+        with self._lock:
+            old = [key for key, (expires_at, _) in self._rows.items() if expires_at <= now]
+            for key in old:
+                del self._rows[key]
+            over = [key for key, until in self._claims.items() if until <= time.monotonic()]
+            for claim in over:
+                del self._claims[claim]
+            return len(old)
+
+    def close(self) -> None:
+        """Nothing to give back."""

@@ -1,0 +1,127 @@
+"""The embedded store over crashes, corruption, locks and versions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from botmilter.errors import StoreError
+from botmilter.model import Observation, Status
+from botmilter.store.sqlite import BUSY_MS, SqliteStore
+
+SEEN = Observation("rdns", "198.18.7.12", Status.ANSWERED, {"names": []})
+
+Opener = Callable[[Path], SqliteStore]
+
+
+@pytest.fixture
+def opened() -> Iterator[Opener]:
+    """Opens stores and closes them after the test."""
+    made: list[SqliteStore] = []
+
+    def opener(path: Path) -> SqliteStore:
+        made.append(SqliteStore(path))
+        return made[-1]
+
+    yield opener
+    for store in made:
+        store.close()
+
+
+def test_two_processes_share_what_is_known_and_claimed(opened: Opener, tmp_path: Path) -> None:
+    one, other = opened(tmp_path / "s.db"), opened(tmp_path / "s.db")
+    one.put(SEEN, 60)
+    assert other.get("rdns", "198.18.7.12", 0.0) == SEEN
+    assert one.claim("k", 60)
+    assert not other.claim("k", 60)
+
+
+def test_what_was_put_survives_kill_9(opened: Opener, tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        SqliteStore(tmp_path / "s.db").put(SEEN, 60)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert opened(tmp_path / "s.db").get("rdns", "198.18.7.12", 0.0) == SEEN
+
+
+@pytest.mark.parametrize(
+    "content", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 5000]
+)
+def test_a_corrupt_file_is_set_aside_and_a_new_one_begun(
+    opened: Opener, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "s.db").write_bytes(content)
+    store = opened(tmp_path / "s.db")
+    with pytest.raises(StoreError):
+        store.put(SEEN, 60)
+    store.put(SEEN, 60)
+    assert store.get("rdns", "198.18.7.12", 0.0) == SEEN
+    assert len(list(tmp_path.glob("s.db.corrupt-*"))) == 1
+
+
+def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(
+    opened: Opener, tmp_path: Path
+) -> None:
+    db = sqlite3.connect(tmp_path / "s.db")
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StoreError, match=r"newer botmilter.*99"):
+        opened(tmp_path / "s.db").get("rdns", "x", 0.0)
+    assert not list(tmp_path.glob("*.corrupt*"))
+
+
+def test_another_process_s_lock_is_an_error_soon_and_passes(opened: Opener, tmp_path: Path) -> None:
+    store = opened(tmp_path / "s.db")
+    store.put(SEEN, 60)
+    locker = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+    locker.execute("BEGIN EXCLUSIVE")
+    started = time.monotonic()
+    with pytest.raises(StoreError, match="locked"):
+        store.put(SEEN, 60)
+    assert time.monotonic() - started < BUSY_MS / 1000 + 1
+    locker.execute("COMMIT")
+    locker.close()
+    store.put(SEEN, 60)
+
+
+def test_a_directory_that_is_gone_is_an_error_and_no_traceback(
+    opened: Opener, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError, match="unable to open"):
+        opened(tmp_path / "gone" / "s.db").get("rdns", "x", 0.0)
+
+
+def test_rows_that_are_not_ours_are_as_if_not_there(opened: Opener, tmp_path: Path) -> None:
+    store = opened(tmp_path / "s.db")
+    store.put(SEEN, 60)
+    db = sqlite3.connect(tmp_path / "s.db")
+    db.execute("UPDATE observations SET observation = '{\"probe\": 1}'")
+    db.commit()
+    db.close()
+    assert store.get("rdns", "198.18.7.12", 0.0) is None
+
+
+def test_many_threads_share_one_connection(opened: Opener, tmp_path: Path) -> None:
+    store = opened(tmp_path / "s.db")
+    won: list[int] = []
+
+    def work(number: int) -> None:
+        if store.claim("the one", 60):
+            won.append(number)
+        store.put(Observation("p", str(number), Status.ANSWERED), 60)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(won) == 1
+    assert all(store.get("p", str(number), 0.0) is not None for number in range(16))

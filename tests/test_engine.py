@@ -1,0 +1,303 @@
+"""begin() and result(): budget, single flight, what is remembered, what is left out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from botmilter import signals
+from botmilter.clock import Deadline
+from botmilter.engine import RECALL_LANE, Catch, Engine, Policy
+from botmilter.health import FAILURES_TO_PAUSE
+from botmilter.memory import Lifetimes, Memory
+from botmilter.model import (
+    Hop,
+    HopKind,
+    HopSource,
+    Label,
+    Observation,
+    Origin,
+    OriginWhy,
+    Signal,
+    Status,
+    Target,
+)
+from botmilter.net import ProbeGuard
+from botmilter.scheduler import Scheduler
+from botmilter.score import Rules
+from botmilter.store.base import Store
+from botmilter.store.memory import MemoryStore
+
+LAB = ProbeGuard(allow_networks=(ip_network("198.18.0.0/15"),))
+LIFETIMES = Lifetimes(clears_s=1000, accuses_s=100, unknown_s=10, failed_s=0.05)
+RULES = Rules(signals.DEFAULT_WEIGHTS, bot=5.0, suspect=3.0)
+
+
+@dataclass
+class Scripted:
+    """A probe that does as told; counts how often it was asked."""
+
+    name: str
+    says: str = ""
+    status: Status = Status.ANSWERED
+    takes_s: float = 0.0
+    shows_life: bool = False
+    wants_life: bool = False
+    sends_to_host: bool = True
+    limit_s: float = 5.0
+    may_say: str = ""
+    raises: Exception | None = None
+    asked: list[Target] = field(default_factory=list)
+
+    @property
+    def signals(self) -> frozenset[str]:
+        return frozenset(f"{self.says} {self.may_say}".split())
+
+    def store_key(self, target: Target) -> str:
+        return str(target.ip)
+
+    def measure(self, target: Target, deadline: Deadline) -> Observation:
+        self.asked.append(target)
+        time.sleep(deadline.left(self.takes_s))
+        if self.raises is not None:
+            raise self.raises
+        reason = "" if self.status.is_evidence else "told to"
+        return Observation(self.name, str(target.ip), self.status, {"says": self.says}, reason)
+
+    def interpret(self, seen: Observation, target: Target) -> Iterable[Signal]:
+        return [Signal(name) for name in str(seen.facts["says"]).split()]
+
+
+def smtp(says: str = "smtp.refused", **how: object) -> Scripted:
+    return Scripted("smtp", says, shows_life=True, may_say="smtp.banner smtp.filtered", **how)  # type: ignore[arg-type]  # test shorthand
+
+
+def nmap(says: str = "os.client", **how: object) -> Scripted:
+    return Scripted("osdetect", says, wants_life=True, may_say="os.client os.unix", **how)  # type: ignore[arg-type]  # test shorthand
+
+
+def rdns(says: str = "rdns.dynamic", **how: object) -> Scripted:
+    return Scripted("rdns", says, sends_to_host=False, may_say="host.confirmed", **how)  # type: ignore[arg-type]  # test shorthand
+
+
+def engine(
+    *probes: Scripted, store: Store | None = None, guard: ProbeGuard = LAB, at_once: int = 8
+) -> Engine:
+    cache = MemoryStore(1000)
+    lanes = {probe.name: at_once for probe in probes} | {RECALL_LANE: 8}
+    scheduler: Scheduler[Catch] = Scheduler(lanes, 100)
+    return Engine(probes, Memory(cache, store or cache, LIFETIMES), scheduler, guard, RULES)
+
+
+def origin(ip: str = "198.18.7.12") -> Origin:
+    hop = Hop(0, HopSource.CONNECTION, HopKind.RELAY, ip_address(ip), helo="pc.example")
+    return Origin(OriginWhy.CLIENT, hop.ip, hop)
+
+
+def policy(budget_s: float = 5.0, **more: object) -> Policy:
+    names = frozenset({"rdns", "smtp", "osdetect"})
+    return Policy(budget_s, names, **more)  # type: ignore[arg-type]  # test shorthand
+
+
+def missing(verdict_missing: Iterable[Observation]) -> dict[str, Status]:
+    return {seen.probe: seen.status for seen in verdict_missing}
+
+
+def test_a_client_system_without_service_is_a_bot() -> None:
+    made = engine(rdns(), smtp(), nmap())
+    verdict = made.result(made.begin(origin(), policy()))
+    assert (verdict.label, verdict.score) == (Label.BOT, 8.5)
+    assert not verdict.missing
+
+
+def test_the_verdict_goes_out_at_the_budget_with_the_slow_probe_listed_as_late() -> None:
+    made = engine(rdns(), smtp(), nmap(takes_s=3))
+    started = time.monotonic()
+    verdict = made.result(made.begin(origin(), policy(budget_s=0.2)))
+    assert 0.2 <= time.monotonic() - started < 1.0
+    assert missing(verdict.missing) == {"osdetect": Status.LATE}
+    assert {reason.signal.name for reason in verdict.reasons} == {"rdns.dynamic", "smtp.refused"}
+
+
+def test_a_late_answer_serves_the_next_mail() -> None:
+    slow = nmap(takes_s=0.3)
+    made = engine(rdns(), smtp(), slow)
+    assert made.result(made.begin(origin(), policy(0.05))).label is not Label.BOT
+    assert wait_until(lambda: made.result(made.begin(origin(), policy(0))).label is Label.BOT)
+    assert len(slow.asked) == 1
+
+
+def test_many_mails_at_once_from_one_host_run_each_probe_once() -> None:
+    probes = (rdns(takes_s=0.1), smtp(takes_s=0.1), nmap(takes_s=0.1))
+    made = engine(*probes)
+    with ThreadPoolExecutor(20) as mails:
+        verdicts = list(mails.map(lambda _: made.result(made.begin(origin(), policy())), range(20)))
+    assert {verdict.label for verdict in verdicts} == {Label.BOT}
+    assert [len(probe.asked) for probe in probes] == [1, 1, 1]
+
+
+def test_a_known_host_s_mail_waits_for_nothing() -> None:
+    made = engine(rdns(), smtp(), nmap(takes_s=0.2))
+    made.result(made.begin(origin(), policy()))
+    again = made.result(made.begin(origin(), policy()))
+    assert again.label is Label.BOT
+    assert again.spent_s < 0.1
+
+
+def test_a_second_process_on_the_same_store_measures_nothing_again() -> None:
+    shared = MemoryStore(100)
+    first = engine(rdns(), smtp(), nmap(), store=shared)
+    first.result(first.begin(origin(), policy()))
+    probes = (rdns(), smtp(), nmap())
+    second = engine(*probes, store=shared)
+    assert second.result(second.begin(origin(), policy())).label is Label.BOT
+    assert [len(probe.asked) for probe in probes] == [0, 0, 0]
+
+
+def test_two_processes_at_once_measure_once() -> None:
+    shared = MemoryStore(100)
+    groups = [(rdns(takes_s=0.2), smtp(takes_s=0.2), nmap(takes_s=0.2)) for _ in range(2)]
+    with ThreadPoolExecutor(2) as processes:
+
+        def judge(probes: tuple[Scripted, ...]) -> Label:
+            made = engine(*probes, store=shared)
+            return made.result(made.begin(origin(), policy())).label
+
+        assert list(processes.map(judge, groups)) == [Label.BOT, Label.BOT]
+    assert [len(a.asked) + len(b.asked) for a, b in zip(*groups, strict=True)] == [1, 1, 1]
+
+
+def test_nmap_is_not_started_for_a_host_without_a_sign_of_life() -> None:
+    never = nmap()
+    made = engine(rdns(""), smtp("smtp.filtered", status=Status.SILENT), never)
+    verdict = made.result(made.begin(origin(), policy()))
+    assert verdict.label is Label.UNKNOWN
+    assert not never.asked
+    assert missing(verdict.missing) == {"osdetect": Status.SKIPPED}
+
+
+def test_a_confirmed_server_with_a_banner_needs_no_nmap() -> None:
+    never = nmap()
+    made = engine(rdns("host.confirmed"), smtp("smtp.banner"), never)
+    verdict = made.result(made.begin(origin(), policy(settle_s=2.0)))
+    assert (verdict.label, never.asked) == (Label.CLEAN, [])
+    assert missing(verdict.missing) == {"osdetect": Status.SKIPPED}
+
+
+def test_the_survey_asks_that_server_all_the_same() -> None:
+    made = engine(rdns("host.confirmed"), smtp("smtp.banner"), always := nmap("os.unix"))
+    verdict = made.result(made.begin(origin(), policy(thorough=True)))
+    assert len(always.asked) == 1
+    assert not verdict.missing
+
+
+def test_the_wait_ends_when_nothing_open_can_change_the_label() -> None:
+    made = engine(smtp("smtp.banner"), nmap(), rdns("host.confirmed", takes_s=3))
+    made_policy = Policy(5.0, frozenset({"smtp", "rdns"}))
+    verdict = made.result(made.begin(origin(), made_policy))
+    assert verdict.spent_s < 1.0
+    assert missing(verdict.missing) == {"rdns": Status.SKIPPED}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_probe_that_raises_is_logged_and_failed_and_the_others_count(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = engine(rdns(), smtp(raises=RuntimeError("a bug")), nmap())
+    verdict = made.result(made.begin(origin(), policy()))
+    assert missing(verdict.missing) == {"smtp": Status.FAILED, "osdetect": Status.SKIPPED}
+    assert "a bug" in caplog.text
+
+
+def test_a_broken_probe_is_paused_loudly_once_and_recovers(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setattr("botmilter.health.FIRST_PAUSE_S", 0.2)
+    broken = smtp(status=Status.FAILED)
+    made = engine(broken)
+    for number in range(20):
+        verdict = made.result(made.begin(origin(f"198.18.0.{number + 1}"), policy()))
+        assert verdict.label is Label.UNKNOWN
+    assert len(broken.asked) == FAILURES_TO_PAUSE
+    broken.status = Status.ANSWERED
+    assert wait_until(lambda: not made.result(made.begin(origin("198.18.9.9"), policy())).missing)
+    assert [record.getMessage() for record in caplog.records] == [
+        "probe=smtp does not work: told to",
+        "probe=smtp works again",
+    ]
+
+
+@pytest.mark.parametrize(
+    "ip",
+    ["10.1.2.3", "192.168.0.1", "127.0.0.1", "224.0.0.1", "198.51.100.1", "2002:c612:70c::1",
+     "64:ff9b::c612:70c", "fe80::1", "::ffff:10.0.0.1", "255.255.255.255", "198.18.66.6"],
+)  # fmt: skip
+def test_an_address_that_must_not_be_probed_is_not(ip: str) -> None:
+    guard = ProbeGuard(LAB.allow_networks, (ip_network("198.18.66.0/24"),))
+    probes = (smtp(), nmap())
+    made = engine(*probes, guard=guard)
+    verdict = made.result(made.begin(origin(ip), policy()))
+    assert set(missing(verdict.missing).values()) == {Status.SKIPPED}
+    assert not any(probe.asked for probe in probes)
+
+
+@pytest.mark.parametrize(
+    ("why", "label"),
+    [
+        (OriginWhy.SUBMISSION, Label.EXEMPT),
+        (OriginWhy.LOCAL, Label.EXEMPT),
+        (OriginWhy.ALLOWED, Label.EXEMPT),
+        (OriginWhy.UNREADABLE, Label.UNKNOWN),
+    ],
+)
+def test_without_an_origin_nobody_is_asked(why: OriginWhy, label: Label) -> None:
+    probe = smtp()
+    made = engine(probe)
+    ip = ip_address("198.18.7.12") if why is OriginWhy.ALLOWED else None
+    verdict = made.result(made.begin(Origin(why, ip), policy()))
+    assert (verdict.label, probe.asked, verdict.missing) == (label, [], ())
+
+
+def test_an_abandoned_mail_starts_no_nmap() -> None:
+    never = nmap()
+    made = engine(smtp(takes_s=0.2), never)
+    ticket = made.begin(origin(), policy())
+    ticket.abandon()
+    assert wait_until(lambda: any(seen.probe == "smtp" for seen in ticket.observations))
+    time.sleep(0.05)
+    assert not never.asked
+
+
+def test_a_full_queue_shows_as_skipped_and_holds_nobody() -> None:
+    made = engine(smtp(takes_s=0.5), at_once=1)
+    made._scheduler._queue_limit = 0
+    made.begin(origin("198.18.0.1"), policy())
+    verdict = made.result(made.begin(origin("198.18.0.2"), policy()))
+    assert [(m.status, m.reason) for m in verdict.missing] == [(Status.SKIPPED, "queue full")]
+
+
+def test_stored_facts_are_judged_anew_without_asking() -> None:
+    first = engine(rdns(), smtp(), nmap())
+    ticket = first.begin(origin(), policy())
+    verdict = first.result(ticket)
+    probes = (rdns(), smtp(), nmap())
+    again = engine(*probes).rejudge(origin(), ticket.observations)
+    assert (again.label, again.score) == (verdict.label, verdict.score)
+    assert not any(probe.asked for probe in probes)
+
+
+def wait_until(true: Callable[[], bool], at_most_s: float = 5.0) -> bool:
+    deadline = Deadline.after(at_most_s)
+    while not deadline.is_over:
+        if true():
+            return True
+        threading.Event().wait(0.02)
+    return False
