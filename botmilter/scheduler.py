@@ -113,7 +113,7 @@ class Scheduler(Generic[T]):
 
 
 class _Lane(Generic[T]):
-    """Its thread limit, what its threads do and what waits for them; guarded by the scheduler's lock."""
+    """Its thread limit, what runs and what waits; guarded by the scheduler's lock."""
 
     def __init__(self, limit: int, wake: threading.Condition) -> None:
         self.limit = limit

@@ -1,0 +1,91 @@
+"""What is kept for how long, and life without the store."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from botmilter.errors import StoreError
+from botmilter.memory import Lifetimes, Memory
+from botmilter.model import Observation, Status
+from botmilter.store.memory import MemoryStore
+
+LIFETIMES = Lifetimes(clears_s=1000, accuses_s=100, unknown_s=10, failed_s=5)
+
+
+def seen(status: Status = Status.ANSWERED, ttl_s: float | None = None) -> Observation:
+    return Observation("rdns", "k", status, taken_at=time.time(), ttl_s=ttl_s)
+
+
+@pytest.mark.parametrize(
+    ("status", "ttl_s", "points", "kept_s"),
+    [
+        (Status.ANSWERED, None, -2.0, 1000),
+        (Status.ANSWERED, None, 1.5, 100),
+        (Status.SILENT, None, 1.5, 100),
+        (Status.ANSWERED, None, 0.0, 10),
+        (Status.FAILED, None, -2.0, 5),
+        (Status.ANSWERED, 60.0, -2.0, 60),
+        (Status.ANSWERED, 1.0, -2.0, 5),  # a TTL of 0 must not mean asking for each mail
+        (Status.ANSWERED, 9999.0, 1.0, 100),
+    ],
+)
+def test_what_clears_is_kept_long_and_what_accuses_short(
+    status: Status, ttl_s: float | None, points: float, kept_s: float
+) -> None:
+    assert LIFETIMES.of(seen(status, ttl_s), points) == kept_s
+
+
+def test_a_failure_of_ours_is_not_told_to_others() -> None:
+    shared = MemoryStore(10)
+    Memory(MemoryStore(10), shared, LIFETIMES).remember(seen(Status.FAILED), 0.0)
+    assert shared.get("rdns", "k", time.time()) is None
+
+
+class Flaky(MemoryStore):
+    """A store that is out of reach while told so."""
+
+    down = True
+    asked = 0
+
+    def get(self, probe: str, key: str, now: float) -> Observation | None:
+        self.asked += 1
+        if self.down:
+            raise StoreError("connection refused")
+        return super().get(probe, key, now)
+
+    def claim(self, key: str, for_s: float) -> bool:
+        if self.down:
+            raise StoreError("connection refused")
+        return super().claim(key, for_s)
+
+
+def test_a_lost_store_is_logged_once_and_so_is_its_return(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setattr("botmilter.health.FIRST_PAUSE_S", 0.05)
+    store = Flaky(10)
+    memory = Memory(MemoryStore(10), store, LIFETIMES)
+    for _ in range(50):
+        assert memory.recall("rdns", "k", lambda _: 0.0) is None
+        assert memory.claim("k", 1.0)
+    assert store.asked < 10
+    store.down = False
+    for _ in range(100):
+        memory.recall("rdns", "k", lambda _: 0.0)
+        time.sleep(0.005)
+    assert [record.getMessage() for record in caplog.records] == [
+        "store does not work: connection refused",
+        "store works again",
+    ]
+
+
+def test_a_claim_held_elsewhere_is_waited_for_no_longer_than_said() -> None:
+    store = MemoryStore(10)
+    store.claim("k", 60)
+    started = time.monotonic()
+    assert not Memory(MemoryStore(10), store, LIFETIMES).claim("k", 0.2)
+    assert 0.2 <= time.monotonic() - started < 1.0
