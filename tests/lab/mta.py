@@ -1,0 +1,241 @@
+"""A private Postfix: real programs, own configuration, queue and mailbox in a temporary folder.
+
+Nothing of the machine's own Postfix is read or written (``postfix -c``), and no log service is
+needed.  Runs inside ``tests/lab/enter`` only, as root.  It listens on the addresses given, as an
+MX host on port 25 and on the further ports of :data:`SERVICES`, takes mail for any recipient in
+:data:`DOMAIN` and delivers it into one Maildir.
+
+What an SMTP test needs from an MTA besides: a client on loopback may use XCLIENT, which also
+stands in for authentication (``XCLIENT LOGIN=``), and PROXY protocol has a port of its own.
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Self
+
+DOMAIN = "example.net"
+HOST = "mx.example.net"
+
+MX_PORT = 25
+SUBMISSION_PORT = 587
+PROXY_PORT = 10025
+
+#: Port to the options in master.cf that make it what it is.
+SERVICES: Mapping[int, Mapping[str, str]] = {
+    MX_PORT: {},
+    # the name is what Debian's master.cf says to milters on the submission ports
+    SUBMISSION_PORT: {
+        "syslog_name": "postfix/submission",
+        "milter_macro_daemon_name": "ORIGINATING",
+    },
+    PROXY_PORT: {"smtpd_upstream_proxy_protocol": "haproxy"},
+}
+
+#: The processes behind smtpd that receiving and delivering a mail takes; columns as in master(5),
+#: none in a chroot.
+_INTERNAL = """\
+pickup    unix n - n 60 1 pickup
+cleanup   unix n - n - 0 cleanup
+qmgr      unix n - n 300 1 qmgr
+tlsmgr    unix - - n 1000? 1 tlsmgr
+rewrite   unix - - n - - trivial-rewrite
+bounce    unix - - n - 0 bounce
+defer     unix - - n - 0 bounce
+trace     unix - - n - 0 bounce
+verify    unix - - n - 1 verify
+flush     unix n - n 1000? 0 flush
+proxymap  unix - - n - - proxymap
+smtp      unix - - n - - smtp
+showq     unix n - n - - showq
+error     unix - - n - - error
+retry     unix - - n - - error
+discard   unix - - n - - discard
+virtual   unix - n n - - virtual
+anvil     unix - - n - 1 anvil
+postlog   unix-dgram n - n - 1 postlogd
+"""
+
+_START_LIMIT_S = 15.0
+_STOP_LIMIT_S = 10.0
+_PAUSE_S = 0.02
+
+
+class Postfix:
+    """A running Postfix from ``__enter__`` to ``__exit__``.
+
+    *milter* is the value of ``smtpd_milters``, for instance ``unix:/path`` or ``inet:HOST:PORT``;
+    *options* are further lines of main.cf.  A milter's socket belongs into :attr:`socket_folder`,
+    which user postfix can reach.
+    """
+
+    def __init__(
+        self,
+        listen: Iterable[str] = ("127.0.0.1",),
+        milter: str = "",
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="postfix-"))
+        self.folder.chmod(0o755)
+        self.socket_folder = self.folder / "run"
+        self.socket_folder.mkdir()
+        self.log_file = self.folder / "log"
+        self._listen = tuple(listen)
+        self._options = {"smtpd_milters": milter, **(options or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._write_configuration()
+            self._process = subprocess.Popen(
+                ["postfix", "-c", str(self.folder / "conf"), "start-fg"],
+                stdin=subprocess.DEVNULL,
+                stdout=(self.folder / "out").open("wb"),
+                stderr=subprocess.STDOUT,
+            )
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End it and all its processes, within some seconds; remove the folder."""
+        if self._process is not None:
+            self._signal_master(signal.SIGTERM)
+            try:
+                self._process.wait(_STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self._signal_master(signal.SIGKILL)
+                self._process.kill()
+                self._process.wait(_STOP_LIMIT_S)
+            self._process = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def restart(self) -> None:
+        """Stop the processes and start them again over the same queue and mailbox."""
+        assert self._process is not None
+        self._signal_master(signal.SIGTERM)
+        self._process.wait(_STOP_LIMIT_S)
+        self.__enter__()
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def delivered(self) -> list[EmailMessage]:
+        """The mails in the mailbox, in order of arrival."""
+        files = sorted((self.folder / "mail/box/new").glob("*"), key=lambda f: f.stat().st_mtime_ns)
+        return [_read(file) for file in files]
+
+    def mail_to(self, recipient: str, limit_s: float = 10.0) -> EmailMessage:
+        """The mail delivered to *recipient*; waits for it at most *limit_s*, else TimeoutError."""
+        for _ in _until(limit_s):
+            for mail in self.delivered():
+                if mail["Delivered-To"] == recipient:
+                    return mail
+        raise TimeoutError(f"no mail to {recipient} after {limit_s} s; log:\n{self.log}")
+
+    def _write_configuration(self) -> None:
+        folder = self.folder
+        for name in ("conf", "queue", "data", "mail"):
+            (folder / name).mkdir(exist_ok=True)
+        for name in ("data", "mail"):
+            shutil.chown(folder / name, "postfix", "postfix")
+        main = _main_cf(folder) | self._options
+        lines = [f"{key} = {value}\n" for key, value in main.items()]
+        (folder / "conf/main.cf").write_text("".join(lines))
+        (folder / "conf/master.cf").write_text("".join(_smtpd_lines(self._listen)) + _INTERNAL)
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        waiting = {(address, port) for address in self._listen for port in SERVICES}
+        for _ in _until(_START_LIMIT_S):
+            if self._process.poll() is not None:
+                break
+            waiting = {place for place in waiting if not _accepts(*place)}
+            if not waiting:
+                return
+        output = (self.folder / "out").read_text(errors="replace")
+        raise RuntimeError(f"Postfix does not listen on {sorted(waiting)}:\n{output}{self.log}")
+
+    def _signal_master(self, number: signal.Signals) -> None:
+        """The master leads a session of its own and passes TERM on to its children."""
+        try:
+            pid = int((self.folder / "queue/pid/master.pid").read_text())
+            os.kill(pid, number) if number == signal.SIGTERM else os.killpg(pid, number)
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            assert self._process is not None
+            self._process.terminate()
+
+
+def _main_cf(folder: Path) -> dict[str, str]:
+    user = pwd.getpwnam("postfix")
+    return {
+        "compatibility_level": "3.6",
+        "queue_directory": f"{folder}/queue",
+        "data_directory": f"{folder}/data",
+        "maillog_file": f"{folder}/log",
+        "maillog_file_prefixes": str(folder),
+        "myhostname": HOST,
+        "mydestination": "",
+        "mynetworks": "127.0.0.0/8 [::1]/128",
+        "inet_protocols": "all",
+        "alias_maps": "",
+        "virtual_mailbox_domains": DOMAIN,
+        "virtual_mailbox_base": f"{folder}/mail",
+        "virtual_mailbox_maps": "static:box/",
+        "virtual_uid_maps": f"static:{user.pw_uid}",
+        "virtual_gid_maps": f"static:{user.pw_gid}",
+        "smtpd_recipient_restrictions": "reject_unauth_destination",
+        "smtpd_relay_restrictions": "",
+        "smtpd_authorized_xclient_hosts": "127.0.0.0/8 [::1]/128",
+        # what is measured is the filter, not Postfix's own limits on one client
+        "smtpd_client_connection_count_limit": "0",
+        "milter_default_action": "accept",
+    }
+
+
+def _smtpd_lines(listen: Iterable[str]) -> Iterator[str]:
+    for address in listen:
+        place = f"[{address}]" if ":" in address else address
+        for port, options in SERVICES.items():
+            arguments = "".join(f" -o {key}={value}" for key, value in options.items())
+            yield f"{place}:{port} inet n - n - - smtpd{arguments}\n"
+
+
+def _until(limit_s: float) -> Iterator[None]:
+    """Loop with pauses until *limit_s* is over, at least once."""
+    end = time.monotonic() + limit_s
+    yield
+    while time.monotonic() < end:
+        time.sleep(_PAUSE_S)
+        yield
+
+
+def _accepts(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _read(file: Path) -> EmailMessage:
+    with file.open("rb") as stream:
+        return email.message_from_binary_file(stream, policy=email.policy.default)
