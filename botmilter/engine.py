@@ -251,9 +251,12 @@ class Engine:
         try:
             points = self._points(probe, target)
             seen = self._memory.recall(probe.name, key, points)
-            if seen is None:
-                seen = self._ask(probe, target)
-                self._memory.remember(seen, points(seen))
+            if seen is not None:
+                return (seen,)
+            if probe.sends_to_host and (limit := self._memory.over_rate(target.ip)):
+                return (_not_run(probe, target, Status.SKIPPED, limit),)
+            seen = self._ask(probe, target)
+            self._memory.remember(seen, points(seen))
             return (seen,)
         finally:
             self._memory.release(claim)

@@ -15,8 +15,8 @@ from typing import TypeVar
 from botmilter.clock import Deadline
 from botmilter.errors import StoreError
 from botmilter.health import Health
-from botmilter.model import Observation, Status
-from botmilter.net import printable
+from botmilter.model import IPAddress, Observation, Status
+from botmilter.net import host_key, printable, site_network
 from botmilter.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 #: While another process measures the same host: how often to look whether it is done.
 CLAIM_POLL_S = 0.05
+
+#: A claim outlives its probe's limit by this much, for what storing the answer takes.
+CLAIM_GRACE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,24 @@ class Lifetimes:
         return meant if seen.ttl_s is None else min(meant, max(seen.ttl_s, self.failed_s))
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How many measurements that send packets to a host may start."""
+
+    in_all_per_minute: int
+    per_network_per_minute: int
+    """In one /24 or /48."""
+    per_host_per_hour: int
+
+
 class Memory:
     """*cache* answers at once; *store* may be the same object where nothing is shared."""
 
-    def __init__(self, cache: Store, store: Store, lifetimes: Lifetimes) -> None:
+    def __init__(self, cache: Store, store: Store, lifetimes: Lifetimes, rates: Rates) -> None:
         self._cache = cache
         self._store = store
         self._lifetimes = lifetimes
+        self._rates = rates
         self._health = Health()
 
     @property
@@ -89,11 +103,31 @@ class Memory:
         True without asking where the store is out of reach: twice measured is better than never.
         """
         deadline = Deadline.after(for_s)
-        while not self._ask_store(lambda: self._store.claim(key, for_s), True):
+        while not self._ask_store(lambda: self._store.claim(key, for_s + CLAIM_GRACE_S), True):
             if deadline.is_over:
                 return False
             time.sleep(deadline.left(CLAIM_POLL_S))
         return True
+
+    def over_rate(self, ip: IPAddress) -> str | None:
+        """Count one more measurement of *ip*; which limit it would break, or None.
+
+        Over all who share the store, or in this process alone while it is out of reach.
+        """
+        rates = self._rates
+        for key, at_most, window_s in (
+            (f"rate {host_key(ip)}", rates.per_host_per_hour, 3600.0),
+            (f"rate {site_network(ip)}", rates.per_network_per_minute, 60.0),
+            ("rate in all", rates.in_all_per_minute, 60.0),
+        ):
+            if self._count(key, window_s) > at_most:
+                return f"rate limit: {key.removeprefix('rate ')}"
+        return None
+
+    def _count(self, key: str, window_s: float) -> int:
+        now = time.time()
+        shared = self._ask_store(lambda: self._store.count(key, window_s, now), None)
+        return shared if shared is not None else self._cache.count(key, window_s, now)
 
     def release(self, key: str) -> None:
         self._ask_store(lambda: self._store.release(key), None)

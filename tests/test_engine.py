@@ -16,7 +16,7 @@ from botmilter import signals
 from botmilter.clock import Deadline
 from botmilter.engine import RECALL_LANE, Catch, Engine, Policy
 from botmilter.health import FAILURES_TO_PAUSE
-from botmilter.memory import Lifetimes, Memory
+from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import (
     Hop,
     HopKind,
@@ -37,6 +37,7 @@ from botmilter.store.memory import MemoryStore
 
 LAB = ProbeGuard(allow_networks=(ip_network("198.18.0.0/15"),))
 LIFETIMES = Lifetimes(clears_s=1000, accuses_s=100, unknown_s=10, failed_s=0.05)
+PLENTY = Rates(in_all_per_minute=10**6, per_network_per_minute=10**6, per_host_per_hour=10**6)
 RULES = Rules(signals.DEFAULT_WEIGHTS, bot=5.0, suspect=3.0)
 
 
@@ -88,12 +89,16 @@ def rdns(says: str = "rdns.dynamic", **how: object) -> Scripted:
 
 
 def engine(
-    *probes: Scripted, store: Store | None = None, guard: ProbeGuard = LAB, at_once: int = 8
+    *probes: Scripted,
+    store: Store | None = None,
+    guard: ProbeGuard = LAB,
+    at_once: int = 8,
+    rates: Rates = PLENTY,
 ) -> Engine:
     cache = MemoryStore(1000)
     lanes = {probe.name: at_once for probe in probes} | {RECALL_LANE: 8}
     scheduler: Scheduler[Catch] = Scheduler(lanes, 100)
-    return Engine(probes, Memory(cache, store or cache, LIFETIMES), scheduler, guard, RULES)
+    return Engine(probes, Memory(cache, store or cache, LIFETIMES, rates), scheduler, guard, RULES)
 
 
 def origin(ip: str = "198.18.7.12") -> Origin:
@@ -282,6 +287,26 @@ def test_a_full_queue_shows_as_skipped_and_holds_nobody() -> None:
     made.begin(origin("198.18.0.1"), policy())
     verdict = made.result(made.begin(origin("198.18.0.2"), policy()))
     assert [(m.status, m.reason) for m in verdict.missing] == [(Status.SKIPPED, "queue full")]
+
+
+@pytest.mark.parametrize(
+    ("rates", "ips", "asked", "reason"),
+    [
+        (Rates(10**6, 10**6, 2), ["198.18.7.12"] * 9, 2, "rate limit: 198.18.7.12"),
+        (Rates(10**6, 3, 99), [f"198.18.7.{n}" for n in range(9)], 3, "rate limit: 198.18.7.0/24"),
+        (Rates(4, 10**6, 99), [f"198.18.{n}.1" for n in range(9)], 4, "rate limit: in all"),
+    ],
+)
+def test_no_more_packets_are_sent_than_the_rate_allows(
+    rates: Rates, ips: list[str], asked: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_790_000_000.0)  # no window's end in between
+    probe = smtp()
+    made = engine(probe, rates=rates)
+    monkeypatch.setattr(MemoryStore, "put", lambda *_: None)  # as if every answer had expired
+    verdicts = [made.result(made.begin(origin(ip), policy())) for ip in ips]
+    assert len(probe.asked) == asked
+    assert [m.reason for m in verdicts[-1].missing] == [reason]
 
 
 def test_stored_facts_are_judged_anew_without_asking() -> None:

@@ -8,11 +8,12 @@ import time
 import pytest
 
 from botmilter.errors import StoreError
-from botmilter.memory import Lifetimes, Memory
+from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import Observation, Status
 from botmilter.store.memory import MemoryStore
 
 LIFETIMES = Lifetimes(clears_s=1000, accuses_s=100, unknown_s=10, failed_s=5)
+RATES = Rates(in_all_per_minute=100, per_network_per_minute=100, per_host_per_hour=100)
 
 
 def seen(status: Status = Status.ANSWERED, ttl_s: float | None = None) -> Observation:
@@ -40,7 +41,7 @@ def test_what_clears_is_kept_long_and_what_accuses_short(
 
 def test_a_failure_of_ours_is_not_told_to_others() -> None:
     shared = MemoryStore(10)
-    Memory(MemoryStore(10), shared, LIFETIMES).remember(seen(Status.FAILED), 0.0)
+    Memory(MemoryStore(10), shared, LIFETIMES, RATES).remember(seen(Status.FAILED), 0.0)
     assert shared.get("rdns", "k", time.time()) is None
 
 
@@ -68,7 +69,7 @@ def test_a_lost_store_is_logged_once_and_so_is_its_return(
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr("botmilter.health.FIRST_PAUSE_S", 0.05)
     store = Flaky(10)
-    memory = Memory(MemoryStore(10), store, LIFETIMES)
+    memory = Memory(MemoryStore(10), store, LIFETIMES, RATES)
     for _ in range(50):
         assert memory.recall("rdns", "k", lambda _: 0.0) is None
         assert memory.claim("k", 1.0)
@@ -87,5 +88,5 @@ def test_a_claim_held_elsewhere_is_waited_for_no_longer_than_said() -> None:
     store = MemoryStore(10)
     store.claim("k", 60)
     started = time.monotonic()
-    assert not Memory(MemoryStore(10), store, LIFETIMES).claim("k", 0.2)
+    assert not Memory(MemoryStore(10), store, LIFETIMES, RATES).claim("k", 0.2)
     assert 0.2 <= time.monotonic() - started < 1.0

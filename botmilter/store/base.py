@@ -25,6 +25,10 @@ class Store(Protocol):
     def release(self, key: str) -> None:
         """Give the right back early."""
 
+    def count(self, key: str, window_s: float, now: float) -> int:
+        """Count one more event under *key*; returns how many there were in the current window of
+        *window_s* (windows begin at multiples of it in Unix time), this one included."""
+
     def purge(self, now: float) -> int:
         """Drop what has expired; returns how many."""
 

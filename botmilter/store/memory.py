@@ -19,6 +19,7 @@ class MemoryStore:
     def __init__(self, rows_at_most: int) -> None:
         self._rows: OrderedDict[tuple[str, str], tuple[float, Observation]] = OrderedDict()
         self._claims: dict[str, float] = {}
+        self._counts: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._rows_at_most = rows_at_most
         self._lock = threading.Lock()
 
@@ -51,6 +52,16 @@ class MemoryStore:
     def release(self, key: str) -> None:
         with self._lock:
             self._claims.pop(key, None)
+
+    def count(self, key: str, window_s: float, now: float) -> int:
+        window = int(now // window_s)
+        with self._lock:
+            before, counted = self._counts.get(key, (window, 0))
+            self._counts[key] = (window, counted + 1 if before == window else 1)
+            self._counts.move_to_end(key)
+            while len(self._counts) > self._rows_at_most:
+                self._counts.popitem(last=False)
+            return self._counts[key][1]
 
     def purge(self, now: float) -> int:
         with self._lock:

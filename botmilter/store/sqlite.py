@@ -37,6 +37,11 @@ CREATE TABLE IF NOT EXISTS claims (
     key TEXT PRIMARY KEY,
     until REAL NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counts (
+    key TEXT PRIMARY KEY,
+    until REAL NOT NULL,
+    counted INTEGER NOT NULL
+) WITHOUT ROWID;
 """
 
 #: What SQLite says of a file that it cannot read as a database of its own.
@@ -87,9 +92,21 @@ class SqliteStore:
         with self._open() as db:
             db.execute("DELETE FROM claims WHERE key = ?", (key,))
 
+    def count(self, key: str, window_s: float, now: float) -> int:
+        until = (now // window_s + 1) * window_s
+        with self._open() as db:
+            (counted,) = db.execute(
+                "INSERT INTO counts VALUES (?, ?, 1) ON CONFLICT (key) DO UPDATE SET"
+                " counted = CASE WHEN until = excluded.until THEN counted + 1 ELSE 1 END,"
+                " until = excluded.until RETURNING counted",
+                (key, until),
+            ).fetchone()
+        return int(counted)
+
     def purge(self, now: float) -> int:
         with self._open() as db:
             db.execute("DELETE FROM claims WHERE until <= ?", (now,))
+            db.execute("DELETE FROM counts WHERE until <= ?", (now,))
             return db.execute("DELETE FROM observations WHERE expires_at <= ?", (now,)).rowcount
 
     def close(self) -> None:

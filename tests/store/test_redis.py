@@ -1,0 +1,196 @@
+"""The shared store on real Redis: every kind of address, and Redis killed, stalled, full."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import pytest
+
+from botmilter.errors import StoreError
+from botmilter.memory import Lifetimes, Memory, Rates
+from botmilter.model import Observation, Status
+from botmilter.store.memory import MemoryStore
+from botmilter.store.redis import TIMEOUT_S, RedisStore
+from tests.fakes.programs import find, free_port, listens, running
+
+Server = subprocess.Popen[bytes]
+Start = Callable[..., AbstractContextManager[Server]]
+
+
+def seen(name: str = "198.18.7.12") -> Observation:
+    return Observation("rdns", name, Status.ANSWERED, {"names": ["pc.example"]}, "", time.time())
+
+
+def redis(folder: Path, port: int, *options: str) -> AbstractContextManager[Server]:
+    command = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    return running([*command, *options], lambda: listens(port), folder)
+
+
+def works(store: RedisStore) -> bool:
+    one = seen()
+    store.put(one, 60)
+    return store.get("rdns", one.key, time.time()) == one and store.claim("k", 60)
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[str], RedisStore]]:
+    with ExitStack() as stack:
+
+        def opener(url: str) -> RedisStore:
+            store = RedisStore(url)
+            stack.callback(store.close)
+            return store
+
+        yield opener
+
+
+Opener = Callable[[str], RedisStore]
+
+
+def test_a_unix_socket_and_a_password(tmp_path: Path, opened: Opener) -> None:
+    path = tmp_path / "r.sock"
+    command = [
+        find("redis-server"),
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--requirepass",
+        "s3",
+    ]
+    with running(command, path.exists, tmp_path):
+        assert works(opened(f"unix://:s3@{path}"))
+        with pytest.raises(StoreError, match="Authentication") as caught:
+            opened(f"unix://{path}").put(seen(), 60)
+        assert "s3" not in str(caught.value)
+
+
+def test_tls(tmp_path: Path, opened: Opener) -> None:
+    port = free_port()
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        [find("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    options = ["--tls-port", str(port), "--tls-cert-file", str(cert), "--tls-key-file", str(key)]
+    options += ["--tls-auth-clients", "no", "--tls-ca-cert-file", str(cert)]
+    command = [find("redis-server"), "--port", "0", "--bind", "127.0.0.1", *options]
+    with running(command, lambda: listens(port), tmp_path):
+        assert works(opened(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={cert}"))
+        with pytest.raises(StoreError, match="certificate"):
+            opened(f"rediss://127.0.0.1:{port}/0").put(seen(), 60)
+
+
+def test_sentinel_leads_to_the_master(tmp_path: Path, opened: Opener) -> None:
+    port, sentinel = free_port(), free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(f"port {sentinel}\nsentinel monitor mymaster 127.0.0.1 {port} 1\n")
+    command = [find("redis-server"), str(config), "--sentinel"]
+    with redis(tmp_path, port), running(command, lambda: listens(sentinel), tmp_path):
+        assert works(opened(f"redis+sentinel://127.0.0.1:{sentinel}/mymaster/0"))
+        with pytest.raises(StoreError):
+            opened(f"redis+sentinel://127.0.0.1:{sentinel}/another").put(seen(), 60)
+
+
+def test_a_cluster(tmp_path: Path, opened: Opener) -> None:
+    port = free_port()
+    with redis(tmp_path, port, "--cluster-enabled", "yes", "--cluster-port", str(free_port())):
+        cli = [find("redis-cli"), "-p", str(port)]
+        subprocess.run([*cli, "cluster", "addslotsrange", "0", "16383"], check=True)
+        end = time.monotonic() + 10
+        while b"cluster_state:ok" not in subprocess.check_output([*cli, "cluster", "info"]):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        store = opened(f"redis+cluster://127.0.0.1:{port}")
+        assert works(store)
+        store.release("k")
+        assert store.claim("k", 60)
+
+
+def test_what_has_expired_leaves_redis_too(tmp_path: Path, opened: Opener) -> None:
+    port = free_port()
+    with redis(tmp_path, port):
+        store = opened(f"redis://127.0.0.1:{port}")
+        store.put(seen(), 0.1)
+        store.count("rate", 1.0, time.time())
+        cli = [find("redis-cli"), "-p", str(port), "dbsize"]
+        end = time.monotonic() + 10
+        while subprocess.check_output(cli).strip() not in (b"0", b"(integer) 0"):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
+def test_a_claim_that_ran_out_and_is_another_s_is_not_given_back(
+    tmp_path: Path, opened: Opener
+) -> None:
+    port = free_port()
+    with redis(tmp_path, port):
+        one, other, third = (opened(f"redis://127.0.0.1:{port}") for _ in range(3))
+        assert one.claim("k", 0.05)
+        time.sleep(0.1)
+        assert other.claim("k", 60)
+        one.release("k")
+        assert not third.claim("k", 60)
+
+
+def test_a_killed_redis_is_an_error_at_once_and_its_restart_is_found(
+    tmp_path: Path, opened: Opener
+) -> None:
+    port = free_port()
+    with redis(tmp_path, port) as server:
+        store = opened(f"redis://127.0.0.1:{port}")
+        assert works(store)
+        server.kill()
+        server.wait(5)
+        started = time.monotonic()
+        with pytest.raises(StoreError):
+            store.put(seen(), 60)
+        assert time.monotonic() - started < 1.0
+    with redis(tmp_path, port):
+        assert store.get("rdns", "198.18.7.12", time.time()) is None
+        assert works(store)
+
+
+def test_a_stalled_redis_holds_nobody_and_the_cache_goes_on(tmp_path: Path, opened: Opener) -> None:
+    port = free_port()
+    lifetimes = Lifetimes(clears_s=60, accuses_s=60, unknown_s=60, failed_s=5)
+    with redis(tmp_path, port) as server:
+        memory = Memory(
+            MemoryStore(10), opened(f"redis://127.0.0.1:{port}"), lifetimes, Rates(9, 9, 9)
+        )
+        memory.remember(seen("known"), 1.0)
+        os.kill(server.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        for number in range(20):
+            assert memory.recall("rdns", str(number), lambda _: 0.0) is None
+        assert time.monotonic() - started < 10 * TIMEOUT_S
+        assert memory.recall("rdns", "known", lambda _: 0.0) is not None
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def test_a_full_redis_is_an_error_and_what_is_there_can_be_read(
+    tmp_path: Path, opened: Opener
+) -> None:
+    port = free_port()
+    with redis(tmp_path, port):
+        store = opened(f"redis://127.0.0.1:{port}")
+        store.put(seen(), 60)
+        cli = [find("redis-cli"), "-p", str(port), "config", "set", "maxmemory", "1"]
+        subprocess.run(cli, check=True, capture_output=True)
+        with pytest.raises(StoreError, match="OutOfMemory"):
+            store.put(seen("another"), 60)
+        assert store.get("rdns", "198.18.7.12", time.time()) is not None
+
+
+@pytest.mark.parametrize("url", ["http://x", "redis+sentinel://127.0.0.1:1", "nonsense"])
+def test_an_address_of_no_known_kind_is_refused_when_made(url: str) -> None:
+    with pytest.raises(StoreError):
+        RedisStore(url)
