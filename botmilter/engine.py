@@ -47,6 +47,10 @@ class Policy:
     """How long a probe that wants life waits for the cheap ones, counted from the start."""
     thorough: bool = False
     """Run and wait for all probes, also where they cannot change the label."""
+    under_load_s: float | None = None
+    """The budget while more than *load_mails* wait in this process: a flood of mail from unknown
+    hosts must not use up the MTA's processes (postscreen's stress-dependent timeouts)."""
+    load_mails: int = 50
 
 
 class Ticket:
@@ -102,6 +106,7 @@ class Engine:
         self._guard = guard
         self._rules = rules
         self._health = {probe.name: Health() for probe in probes}
+        self._waiting: set[Ticket] = set()
 
     # -- the calls ------------------------------------------------------------------------------
 
@@ -123,12 +128,14 @@ class Engine:
         *signals* is what the mail itself says (its chain).  Blocks at most ``policy.budget_s``.
         """
         started = time.monotonic()
-        deadline = Deadline.after(ticket.policy.budget_s)
+        self._waiting.add(ticket)
+        deadline = Deadline.after(self._budget_s(ticket.policy))
         with ticket.changed:
             ticket.mail_signals = tuple(signals)
             while (is_open := self._is_open(ticket)) and not deadline.is_over:
                 ticket.changed.wait(deadline.left())
             seen = dict(ticket.seen)
+        self._waiting.discard(ticket)
         for name, probe in ticket.probes.items():
             if name not in seen:
                 late = (Status.LATE, "not within the budget")
@@ -145,6 +152,11 @@ class Engine:
         ticket = Ticket(origin, _target(origin, None), Policy(0.0, frozenset(known)), probes)
         ticket.mail_signals = tuple(signals)
         return self._verdict(ticket, known, 0.0)
+
+    @property
+    def waiting(self) -> int:
+        """How many mails wait for a verdict now."""
+        return len(self._waiting)
 
     # -- one ticket's way -----------------------------------------------------------------------
 
@@ -228,6 +240,11 @@ class Engine:
                 ticket.seen[seen.probe] = seen
                 ticket.running.discard(seen.probe)
         self._advance(ticket)
+
+    def _budget_s(self, policy: Policy) -> float:
+        if policy.under_load_s is not None and len(self._waiting) > policy.load_mails:
+            return policy.under_load_s
+        return policy.budget_s
 
     def _is_open(self, ticket: Ticket) -> bool:
         """Whether waiting longer can still change the label (called with the ticket's lock)."""

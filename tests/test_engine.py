@@ -309,6 +309,21 @@ def test_no_more_packets_are_sent_than_the_rate_allows(
     assert [m.reason for m in verdicts[-1].missing] == [reason]
 
 
+def test_many_mails_waiting_at_once_wait_shorter() -> None:
+    made = engine(smtp(takes_s=2), at_once=100)
+    patient = Policy(1.5, frozenset({"smtp"}), under_load_s=0.1, load_mails=5)
+    with ThreadPoolExecutor(8) as mails:
+        first = [
+            mails.submit(lambda n=n: made.result(made.begin(origin(f"198.18.1.{n}"), patient)))
+            for n in range(5)
+        ]
+        assert wait_until(lambda: made.waiting == 5)
+        sixth = made.result(made.begin(origin("198.18.2.1"), patient))
+        assert all(mail.result().spent_s >= 1.5 for mail in first)
+    assert 0.1 <= sixth.spent_s < 1.0
+    assert made.waiting == 0
+
+
 def test_stored_facts_are_judged_anew_without_asking() -> None:
     first = engine(rdns(), smtp(), nmap())
     ticket = first.begin(origin(), policy())
