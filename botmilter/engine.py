@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from botmilter import plan, score
 from botmilter.clock import Deadline
-from botmilter.health import Health
+from botmilter.health import Health, Sameness
 from botmilter.memory import Memory
 from botmilter.model import Label, Observation, Origin, Signal, Status, Target, Verdict
 from botmilter.net import ProbeGuard, printable
@@ -106,6 +106,7 @@ class Engine:
         self._guard = guard
         self._rules = rules
         self._health = {probe.name: Health() for probe in probes}
+        self._sameness = {probe.name: Sameness() for probe in probes if probe.shows_life}
         self._waiting: set[Ticket] = set()
 
     # -- the calls ------------------------------------------------------------------------------
@@ -288,7 +289,20 @@ class Engine:
         change = self._health[probe.name].record(seen.status, seen.reason, time.monotonic())
         if change:
             log.warning("probe=%s %s", probe.name, printable(change))
+        seen = self._believed(probe, seen)
         return replace(seen, taken_at=taken_at, took_s=round(time.monotonic() - started, 4))
+
+    def _believed(self, probe: Probe, seen: Observation) -> Observation:
+        """*seen*, or FAILED where the probe calls every host silent."""
+        sameness = self._sameness.get(probe.name)
+        if sameness is None or not seen.status.is_evidence:
+            return seen
+        change = sameness.record(seen.status is Status.ANSWERED)
+        if change:
+            log.warning("probe=%s %s", probe.name, change)
+        if seen.status is Status.SILENT and sameness.is_suspect:
+            return replace(seen, status=Status.FAILED, reason="every host looks silent to us")
+        return seen
 
     # -- what it means --------------------------------------------------------------------------
 

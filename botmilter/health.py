@@ -1,4 +1,4 @@
-"""Whether a probe itself works.  No I/O; the time is an argument.
+"""Whether a probe itself works, and whether it can be believed.  No I/O; time is an argument.
 
 A probe that fails several times running, whatever the host, is broken: nmap is missing, the
 resolver is dead.  It is then left alone for a while, or it would be tried, and fail, for every
@@ -56,3 +56,52 @@ class Health:
             self._pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, self._pause_s * 2))
             self._paused_until = now + self._pause_s
             return None if was_broken else f"does not work: {reason}"
+
+
+#: So unlikely must a run of silent hosts be, by the probe's own past, to be held against it.
+UNBELIEVABLE = 1e-4
+#: What a new probe is taken to have seen: three hosts of ten answered.
+_PRIOR_ANSWERED, _PRIOR_ASKED = 3.0, 10.0
+#: The past fades, so that a change of the traffic is learnt within some thousand hosts.
+_PAST_AT_MOST = 2000.0
+
+
+class Sameness:
+    """Whether a probe has begun to say of every host that it is silent.
+
+    Then it is more likely that our own provider blocks the port than that only dead hosts send
+    mail, and *silent* must not count against anybody.  One answer ends it.  Thread safe.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answered, self._asked = _PRIOR_ANSWERED, _PRIOR_ASKED
+        self._silent_run = 0
+
+    def record(self, answered: bool) -> str | None:
+        """Take in one more host; returns a line for the log when the state changes."""
+        with self._lock:
+            was_suspect = self._is_suspect()
+            if not answered:
+                self._silent_run += 1
+            else:
+                self._asked += self._silent_run + 1
+                self._answered += 1
+                self._silent_run = 0
+                fade = min(1.0, _PAST_AT_MOST / self._asked)
+                self._answered, self._asked = self._answered * fade, self._asked * fade
+            is_suspect = self._is_suspect()
+        if is_suspect == was_suspect:
+            return None
+        if is_suspect:
+            return f"{self._silent_run} hosts running did not answer: is our own way out blocked?"
+        return "hosts answer again"
+
+    @property
+    def is_suspect(self) -> bool:
+        with self._lock:
+            return self._is_suspect()
+
+    def _is_suspect(self) -> bool:
+        silence = 1.0 - self._answered / self._asked
+        return bool(silence**self._silent_run < UNBELIEVABLE)

@@ -28,6 +28,7 @@ from botmilter.model import (
     Signal,
     Status,
     Target,
+    Verdict,
 )
 from botmilter.net import ProbeGuard
 from botmilter.scheduler import Scheduler
@@ -313,15 +314,28 @@ def test_many_mails_waiting_at_once_wait_shorter() -> None:
     made = engine(smtp(takes_s=2), at_once=100)
     patient = Policy(1.5, frozenset({"smtp"}), under_load_s=0.1, load_mails=5)
     with ThreadPoolExecutor(8) as mails:
-        first = [
-            mails.submit(lambda n=n: made.result(made.begin(origin(f"198.18.1.{n}"), patient)))
-            for n in range(5)
-        ]
+
+        def judge(ip: str) -> Verdict:
+            return made.result(made.begin(origin(ip), patient))
+
+        first = [mails.submit(judge, f"198.18.1.{number}") for number in range(5)]
         assert wait_until(lambda: made.waiting == 5)
-        sixth = made.result(made.begin(origin("198.18.2.1"), patient))
+        sixth = judge("198.18.2.1")
         assert all(mail.result().spent_s >= 1.5 for mail in first)
     assert 0.1 <= sixth.spent_s < 1.0
     assert made.waiting == 0
+
+
+def test_when_every_host_looks_silent_silence_convicts_nobody() -> None:
+    blocked = smtp("smtp.filtered", status=Status.SILENT)
+    always_up = Scripted("ping", "ping.answered", shows_life=True)
+    made = engine(blocked, always_up, nmap())
+    asked = Policy(5.0, frozenset({"smtp", "ping", "osdetect"}))
+    labels = [
+        made.result(made.begin(origin(f"198.18.3.{number}"), asked)).label for number in range(40)
+    ]
+    assert labels[0] is Label.BOT
+    assert Label.BOT not in labels[26:]
 
 
 def test_stored_facts_are_judged_anew_without_asking() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from botmilter.health import FIRST_PAUSE_S, LONGEST_PAUSE_S, Health
+from botmilter.health import FIRST_PAUSE_S, LONGEST_PAUSE_S, Health, Sameness
 from botmilter.model import Status
 
 
@@ -55,3 +55,32 @@ def test_each_failed_attempt_doubles_the_pause_up_to_a_bound() -> None:
         assert health.record(Status.FAILED, "still", now) is None
     assert pauses[:3] == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S]
     assert max(pauses) == LONGEST_PAUSE_S
+
+
+def silent_run_until_suspect(sameness: Sameness, at_most: int = 5000) -> int:
+    for number in range(at_most):
+        if sameness.is_suspect:
+            return number
+        sameness.record(answered=False)
+    return at_most
+
+
+def test_a_probe_that_calls_every_host_silent_is_suspected_itself() -> None:
+    assert silent_run_until_suspect(Sameness()) == 26
+
+
+def test_where_few_hosts_ever_answer_it_takes_longer() -> None:
+    sameness = Sameness()
+    for number in range(2000):
+        sameness.record(answered=number % 20 == 0)
+    assert 150 < silent_run_until_suspect(sameness) < 250
+
+
+def test_one_answer_ends_the_suspicion_and_both_are_told_once() -> None:
+    sameness = Sameness()
+    told = [sameness.record(answered=False) for _ in range(40)] + [sameness.record(answered=True)]
+    assert [line for line in told if line] == [
+        "26 hosts running did not answer: is our own way out blocked?",
+        "hosts answer again",
+    ]
+    assert not sameness.is_suspect
