@@ -1,0 +1,104 @@
+"""The kinds of values a configuration has: each check takes what the file says and gives it back in
+the form we use, or raises ValueError saying what was expected.  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from botmilter.model import IPNetwork
+from botmilter.signals import DEFAULT_WEIGHTS
+
+
+def network(given: object) -> IPNetwork:
+    try:
+        return ip_network(given if isinstance(given, str) else "")
+    except ValueError:
+        raise ValueError(
+            f"a network such as 192.0.2.0/24 or 2001:db8::/32{_repair(given)}"
+        ) from None
+
+
+def _repair(given: object) -> str:
+    """The network that *given* may have meant, as a suggestion; empty where nothing is near."""
+    text = given if isinstance(given, str) else ""
+    address, _, size = text.partition("/")
+    for near in (text, f"{address.strip().rstrip('.')}/{size}", address, _padded(address, size)):
+        try:
+            return f" (did you mean {ip_network(near, strict=False)}?)"
+        except ValueError:
+            continue
+    return ""
+
+
+def _padded(address: str, size: str) -> str:
+    """``10.1/16`` and ``10.1.`` as Postfix' mynetworks and tcpserver write them."""
+    octets = [octet for octet in address.split(".") if octet]
+    return ".".join([*octets, *["0"] * (4 - len(octets))]) + f"/{size or 8 * len(octets)}"
+
+
+def address(given: str) -> str:
+    try:
+        return str(ip_address(given))
+    except ValueError:
+        raise ValueError("an address such as 192.0.2.53") from None
+
+
+def socket(given: str) -> str:
+    if re.fullmatch(r"unix:/.+|inet6?:\d{1,5}@[^@\s]+", given):
+        return given
+    raise ValueError("unix:/PATH, inet:PORT@HOST or inet6:PORT@HOST")
+
+
+def mode(given: str) -> str:
+    if re.fullmatch(r"0?[0-7]{3}", given):
+        return given
+    raise ValueError('an octal mode in quotes, such as "0660"')
+
+
+def workers(given: object) -> object:
+    is_number = isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= 256
+    if given == "auto" or is_number:
+        return given
+    raise ValueError('"auto" or a whole number from 1 to 256')
+
+
+def prefix(given: str) -> str:
+    """RFC 5322 section 3.6.8: a field name is printable ASCII without a colon."""
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,39}-", given):
+        return given
+    raise ValueError('letters, digits and hyphens, ending in a hyphen, such as "X-Bot-"')
+
+
+def host(given: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9._-]{0,255}", given):
+        return given
+    raise ValueError("a host name")
+
+
+def by_name(given: Any) -> Any:
+    """``{"os": {"client": 3}}`` as ``{"os.client": 3}``."""
+    if not isinstance(given, Mapping):
+        return given
+    flat: dict[str, Any] = {}
+    for topic, inside in given.items():
+        if isinstance(inside, Mapping):
+            flat.update({f"{topic}.{name}": weight for name, weight in inside.items()})
+        else:
+            flat[topic] = inside
+    return flat
+
+
+def signal(given: str) -> str:
+    if given in DEFAULT_WEIGHTS:
+        return given
+    raise ValueError(f"the name of a signal{suggest(given, DEFAULT_WEIGHTS)}")
+
+
+def suggest(given: str, known: Iterable[str]) -> str:
+    near = get_close_matches(given, list(known), 1)
+    return f" (did you mean {near[0]}?)" if near else ""
