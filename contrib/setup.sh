@@ -25,10 +25,20 @@ become_root() {
     exec sudo -- env ${PYTHON:+"PYTHON=$PYTHON"} "$@"
 }
 
-# apt-get without questions, without services being restarted (needrestart, on Ubuntu).
+# Run a command; what it prints is shown only if it fails.
+quietly() {
+    log=$(mktemp)
+    status=0
+    "$@" </dev/null >"$log" 2>&1 || status=$?
+    [ $status -eq 0 ] || cat "$log" >&2
+    rm -f "$log"
+    return $status
+}
+
+# apt-get without questions, and without services being restarted (needrestart, on Ubuntu).
 apt() {
-    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
-        apt-get -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends "$@" </dev/null >&2
+    quietly env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+        apt-get -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends "$@"
 }
 
 is_installed() {
@@ -57,7 +67,7 @@ need_venv() {
     stamp=.venv/installed-$(echo "$1" | tr , -)
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         say "installing botmilter[$1] into .venv"
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        quietly .venv/bin/python -m pip install --disable-pip-version-check --use-pep517 \
             --editable ".[$1]" || die "pip could not install botmilter[$1]"
         echo "$wanted" >"$stamp"
     fi
