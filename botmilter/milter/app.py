@@ -1,0 +1,258 @@
+"""The callbacks: what libmilter tells goes into a :class:`Session`, edits go back.
+
+The only file that imports pymilter.  It uses pymilter's lower module ``milter`` and not the
+classes of ``Milter``: one Python call less for each header field, and none of the traps of
+``Milter.Base`` (protocol mask inherited through a class attribute, all actions asked for, an
+exception in ``negotiate`` that turns every callback on).
+
+What is negotiated: connect, HELO, MAIL, header fields, end of message, all but the last without a
+reply, because an answered callback is a round trip of 28 us where an unanswered one costs 7.
+Never the recipients, never the body.  Actions: add and change header fields.
+
+Nothing here holds or loses a mail.  Our own exception is logged and the mail passes unmarked;
+text that pymilter cannot decode (an 8-bit HELO or header name) never reaches Python: the value
+counts as not given.  Waiting happens in the judge alone, which has a budget.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import milter
+
+from botmilter.milter.base import Begun, Judge, Judgement
+from botmilter.milter.session import Macros, Session, forged
+from botmilter.net import printable
+
+log = logging.getLogger(__name__)
+
+Start = Literal["connect", "data", "headers"]
+
+ACTIONS = milter.ADDHDRS | milter.CHGHDRS
+
+#: The steps the MTA need not send, less those that an early start listens to.
+_UNUSED = milter.P_NORCPT | milter.P_NOBODY | milter.P_NOUNKNOWN
+_UNUSED_BY_START: dict[Start, int] = {
+    "connect": milter.P_NODATA | milter.P_NOEOH,
+    "data": milter.P_NOEOH,
+    "headers": milter.P_NODATA,
+}
+#: The steps to which we do not reply.
+_QUIET = (
+    milter.P_NR_CONN
+    | milter.P_NR_HELO
+    | milter.P_NR_MAIL
+    | milter.P_NR_DATA
+    | milter.P_NR_HDR
+    | milter.P_NR_EOH
+)
+
+#: Longest packet taken from the MTA.  libmilter's 64 kB would cut the connection at one long
+#: header field, and with it lose the verdict; MTAs limit a header to far less than this.
+_PACKET_LIMIT = 4 * 1024 * 1024
+
+
+class Context(Protocol):
+    """libmilter's side of one connection."""
+
+    def getpriv(self) -> Connection | None: ...
+    def setpriv(self, connection: Connection | None) -> None: ...
+    def getsymval(self, name: str) -> str | None: ...
+    def addheader(self, name: str, value: str) -> None: ...
+    def chgheader(self, name: str, place: int, value: str | None) -> None: ...
+
+
+class Connection(Session):
+    """A session and the judgement begun for its mail."""
+
+    __slots__ = ("begun", "reply")
+
+    def __init__(self, reply: int) -> None:
+        super().__init__()
+        self.reply = reply
+        """What the steps that need no reply return: NOREPLY where the MTA agreed to that."""
+        self.begun: Begun | None = None
+
+    def abandon(self) -> None:
+        """The mail under way is gone or judged."""
+        begun, self.begun = self.begun, None
+        if begun is not None:
+            begun.abandon()
+
+
+class App:
+    """The callbacks over one judge.  Called from many threads, for a connection from one at a
+    time."""
+
+    def __init__(self, judge: Judge, start: Start) -> None:
+        self._judge = judge
+        self._start = start
+        self._open = 0
+        self._lock = threading.Lock()
+
+    @property
+    def open_sessions(self) -> int:
+        return self._open
+
+    # -- the callbacks, in the order of a session -----------------------------------------------
+
+    def negotiate(self, ctx: Context, options: list[int]) -> int:
+        offered_actions, offered_steps = options[:2]
+        if offered_actions & ACTIONS != ACTIONS:
+            log.error("the MTA does not let us add and delete header fields: nothing is marked")
+        quiet = _QUIET if offered_steps & _QUIET == _QUIET else 0
+        unused = _UNUSED | _UNUSED_BY_START[self._start]
+        options[:] = [offered_actions & ACTIONS, offered_steps & (unused | quiet), 0, 0]
+        self._opened(ctx, milter.NOREPLY if quiet else milter.CONTINUE)
+        return int(milter.CONTINUE)
+
+    def connect(self, ctx: Context, host: str, family: int, address: object) -> int:
+        connection = self._connection(ctx)
+        connection.connected(host, address)
+        if self._start == "connect":
+            self._begin(ctx, connection)
+        return connection.reply
+
+    def hello(self, ctx: Context, helo: str) -> int:
+        connection = self._connection(ctx)
+        connection.helo = helo
+        return connection.reply
+
+    def mail(self, ctx: Context, sender: bytes, *_: bytes) -> int:
+        connection = self._connection(ctx)
+        connection.begin_mail(sender)
+        return connection.reply
+
+    def data(self, ctx: Context) -> int:
+        connection = self._connection(ctx)
+        if self._start == "data":
+            self._begin(ctx, connection)
+        return connection.reply
+
+    def header(self, ctx: Context, name: str, value: bytes) -> int:
+        connection = self._connection(ctx)
+        connection.headers.append((name, value))
+        return connection.reply
+
+    def headers_end(self, ctx: Context) -> int:
+        connection = self._connection(ctx)
+        if self._start == "headers":
+            self._begin(ctx, connection)
+        return connection.reply
+
+    def end_of_mail(self, ctx: Context) -> int:
+        connection = self._connection(ctx)
+        for name, place in forged(connection.headers, self._judge.own_headers):
+            ctx.chgheader(name, place, "")
+        started = time.monotonic()
+        mail = connection.transaction(_macros(ctx))
+        judgement = self._judge.judge(mail, connection.begun)
+        connection.begun = None
+        connection.headers = []
+        for name, text in judgement.headers:
+            ctx.addheader(name, text)
+        _log_line(judgement, mail.hop.id, time.monotonic() - started)
+        return int(milter.CONTINUE)
+
+    def abort(self, ctx: Context) -> int:
+        connection = self._connection(ctx)
+        connection.abandon()
+        connection.headers = []
+        return int(milter.CONTINUE)
+
+    def close(self, ctx: Context) -> int:
+        connection = ctx.getpriv()
+        if connection is not None:
+            ctx.setpriv(None)
+            with self._lock:
+                self._open -= 1
+            connection.abandon()
+        return int(milter.CONTINUE)
+
+    # -- helpers --------------------------------------------------------------------------------
+
+    def _begin(self, ctx: Context, connection: Connection) -> None:
+        connection.abandon()
+        connection.begun = self._judge.begin(connection.transaction(_macros(ctx)))
+
+    def _connection(self, ctx: Context) -> Connection:
+        """The connection's state; made here where an old MTA did not negotiate."""
+        return ctx.getpriv() or self._opened(ctx, milter.CONTINUE)
+
+    def _opened(self, ctx: Context, reply: int) -> Connection:
+        connection = Connection(int(reply))
+        ctx.setpriv(connection)
+        with self._lock:
+            self._open += 1
+        return connection
+
+
+def open_socket(app: App, connection: str) -> None:
+    """Register *app* and let libmilter open its listening socket at *connection*.
+
+    *connection* as in ``smfi_setconn``: ``unix:PATH`` or ``inet:PORT@HOST``; a file at PATH is
+    removed.  Once for each process.
+    """
+    milter.set_connect_callback(_guarded(app.connect))
+    milter.set_helo_callback(_guarded(app.hello))
+    milter.set_envfrom_callback(_guarded(app.mail))
+    milter.set_header_callback(_guarded(app.header))
+    milter.set_eoh_callback(_guarded(app.headers_end))
+    milter.set_eom_callback(_guarded(app.end_of_mail))
+    milter.set_abort_callback(_guarded(app.abort))
+    milter.set_close_callback(_guarded(app.close))
+    milter.set_flags(ACTIONS)
+    milter.set_exception_policy(milter.CONTINUE)
+    milter.setconn(connection)
+    milter.register("botmilter", data=_guarded(app.data), negotiate=app.negotiate)
+    # pymilter has no call for it; its module is linked to the library that has
+    ctypes.CDLL(milter.__file__).smfi_setmaxdatasize(ctypes.c_size_t(_PACKET_LIMIT))
+    milter.opensocket(True)
+
+
+def serve() -> None:
+    """Give this thread to libmilter; returns when the process is told to stop (HUP, INT, TERM)
+    or the listening socket fails for good."""
+    milter.main()
+
+
+def _guarded(callback: Callable[..., int]) -> Callable[..., int]:
+    """*callback*, but whatever goes wrong in it is logged and the mail goes on.
+
+    Where no reply was agreed on libmilter swallows the CONTINUE by itself.
+    """
+
+    def guarded(*args: Any) -> int:
+        try:
+            return callback(*args)
+        except Exception:
+            log.exception("the mail passes as it is: %s failed", callback.__name__)
+            return int(milter.CONTINUE)
+
+    return guarded
+
+
+def _macros(ctx: Context) -> Macros:
+    def macro(name: str) -> str | None:
+        try:
+            return ctx.getsymval(name)
+        except UnicodeDecodeError as error:  # pymilter decodes strictly; the value is there
+            return error.object.decode("latin-1")
+
+    return macro
+
+
+def _log_line(judgement: Judgement, queue_id: str | None, spent_s: float) -> None:
+    if log.isEnabledFor(logging.INFO):
+        pairs = {"qid": queue_id or "-", **judgement.log, "spent_ms": f"{spent_s * 1000:.0f}"}
+        log.info(" ".join(f"{key}={_value(text)}" for key, text in pairs.items()))
+
+
+def _value(text: str) -> str:
+    """*text* as one word of printable ASCII."""
+    return printable(text).replace(" ", "_") or "-"

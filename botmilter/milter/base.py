@@ -1,0 +1,41 @@
+"""What the callbacks know of the rest: one judge, asked for each mail.
+
+The real one is :class:`botmilter.milter.judge.MailJudge`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from botmilter.milter.session import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is to be done with a mail."""
+
+    headers: tuple[tuple[str, str], ...]
+    """Fields to add, folded, printable ASCII."""
+    log: Mapping[str, str]
+    """For the one line in the log; any text."""
+
+
+class Begun(Protocol):
+    """A judgement under way before the whole mail was there."""
+
+    def abandon(self) -> None:
+        """The mail will not come: start nothing more for it."""
+
+
+class Judge(Protocol):
+    @property
+    def own_headers(self) -> frozenset[str]:
+        """Lower-case names of the fields that only we may set."""
+
+    def begin(self, mail: Transaction) -> Begun | None:
+        """Start what can be started with what is known so far.  Never waits."""
+
+    def judge(self, mail: Transaction, begun: Begun | None) -> Judgement:
+        """The verdict over the whole *mail*, within the judge's own budget.  Takes *begun* over."""

@@ -1,0 +1,68 @@
+"""The milter's judge: from one mail to chain, origin, evidence, verdict and header fields."""
+
+from __future__ import annotations
+
+from botmilter import header, received
+from botmilter.engine import Engine, Policy, Ticket
+from botmilter.milter.base import Begun, Judgement
+from botmilter.milter.session import Transaction
+from botmilter.model import Chain, Origin, Trust, Verdict
+from botmilter.received import forgery, origin
+
+
+class MailJudge:
+    """Judges by the engine.  Safe for many threads."""
+
+    def __init__(
+        self, engine: Engine, trust: Trust, policy: Policy, prefix: str, host: str = ""
+    ) -> None:
+        self._engine = engine
+        self._trust = trust
+        self._policy = policy
+        self._prefix = prefix
+        self._host = host
+
+    @property
+    def own_headers(self) -> frozenset[str]:
+        return header.own_names(self._prefix)
+
+    def begin(self, mail: Transaction) -> Ticket | None:
+        """None unless the origin is certain by now: before the header is there, it is only where
+        the client itself is the origin."""
+        _, found = self._origin(mail)
+        if found.ip is None or found.why.is_exempt:
+            return None
+        return self._engine.begin(found, self._policy, mail.sender_domain)
+
+    def judge(self, mail: Transaction, begun: Begun | None) -> Judgement:
+        chain, found = self._origin(mail)
+        ticket = self._ticket(mail, found, begun)
+        signals = forgery.signals(chain, found, self._trust)
+        verdict = self._engine.result(ticket, signals)
+        fields = header.render(verdict, self._prefix, self._host)
+        return Judgement(fields, log_fields(verdict))
+
+    def _origin(self, mail: Transaction) -> tuple[Chain, Origin]:
+        chain = received.parse(mail.headers, mail.hop)
+        return chain, origin.find(chain, self._trust)
+
+    def _ticket(self, mail: Transaction, found: Origin, begun: Begun | None) -> Ticket:
+        """The ticket begun before, if it is for this origin."""
+        if isinstance(begun, Ticket) and begun.origin.ip == found.ip:
+            return begun
+        if begun is not None:
+            begun.abandon()
+        return self._engine.begin(found, self._policy, mail.sender_domain)
+
+
+def log_fields(verdict: Verdict) -> dict[str, str]:
+    """``origin=… verdict=… score=… rdns=answered smtp=late`` and why, where that needs saying."""
+    fields = {
+        "origin": str(verdict.origin.ip or "none"),
+        "verdict": verdict.label.value,
+    }
+    if verdict.label.is_judged:
+        fields["score"] = f"{verdict.score:.1f}"
+    if verdict.why:
+        fields["why"] = verdict.why
+    return fields | {seen.probe: seen.status.value for seen in verdict.missing}
