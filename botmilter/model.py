@@ -80,6 +80,7 @@ class Hop:
     tls: bool = False
     id: str | None = None
     envelope_for: str | None = None
+    envelope_from: str | None = None
     at: datetime | None = None
     """When it was received, always with a zone."""
     at_defect: str | None = None

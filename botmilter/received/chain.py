@@ -1,0 +1,192 @@
+"""A mail's header block, or one header, as a chain of hops.  Pure, linear, never raises.
+
+``X-Received`` and the like are other headers.  A bare CR is white space as for Postfix and
+Sendmail, never the beginning of a new header: it cannot smuggle a line in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from botmilter.model import Chain, Hop, HopKind, HopSource
+from botmilter.received import dates, dialects, grammar, peer
+from botmilter.received.dialects import Dialect
+from botmilter.received.grammar import Comment, Stamp
+from botmilter.received.peer import Peer
+
+HeaderField = tuple[str | bytes, str | bytes]
+
+_NAME = b"received"
+
+
+def parse(headers: bytes | Iterable[HeaderField], client: Hop | None = None) -> Chain:
+    """The chain of a mail: a raw header block, or its fields in order.
+
+    A block may begin with mbox ``From`` lines and ends at the first empty line.  *client* is the
+    connection the mail came in by; where a saved mail's first line tells of that same connection,
+    it is not counted twice.
+    """
+    values = split(headers) if isinstance(headers, bytes) else _pick(headers)
+    lines = [parse_line(value, index) for index, value in enumerate(values)]
+    if client is not None:
+        lines = _join(client, lines)
+    return Chain(tuple(lines), tuple(_defects(lines)))
+
+
+def split(block: bytes) -> Iterator[bytes]:
+    """The values of the ``Received`` fields of a raw header block, folded as they are."""
+    if b"\r\n" in block:
+        block = block.replace(b"\r\n", b"\n")
+    end = block.find(b"\n\n")
+    block = b"\n" + (block if end < 0 else block[: end + 1])
+    lower = block.lower()
+    at = lower.find(b"\nreceived")
+    while at >= 0:
+        start = at + 9
+        end = block.find(b"\n", start)
+        while end >= 0 and block[end + 1 : end + 2] in (b" ", b"\t"):
+            end = block.find(b"\n", end + 1)
+        end = len(block) if end < 0 else end
+        # blanks before the colon are obsolete syntax (RFC 5322 section 4.5)
+        name, colon, value = block[start:end].partition(b":")
+        if colon and not name.strip(b" \t"):
+            yield value
+        at = lower.find(b"\nreceived", end)
+
+
+def _pick(fields: Iterable[HeaderField]) -> Iterator[bytes]:
+    for name, value in fields:
+        if _bytes(name).strip().lower() == _NAME:
+            yield _bytes(value)
+
+
+def _bytes(text: str | bytes) -> bytes:
+    if isinstance(text, bytes):
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a lone surrogate that no decoder made
+        return text.encode("utf-8", "replace")
+
+
+def _join(client: Hop, lines: list[Hop]) -> list[Hop]:
+    """Put the connection on top, unless the first line is the MTA's own note of it."""
+    if lines and _is_same_handover(client, lines[0]):
+        del lines[0]
+    return [
+        hop if hop.index == index else replace(hop, index=index)
+        for index, hop in enumerate([client, *lines])
+    ]
+
+
+def _is_same_handover(client: Hop, line: Hop) -> bool:
+    """Same peer, same receiver: a mail that visits us twice has another ``by`` in between."""
+    return (
+        client.ip is not None
+        and client.ip == line.ip
+        and client.by is not None
+        and line.by is not None
+        and client.by.lower() == line.by.lower()
+    )
+
+
+def _defects(hops: list[Hop]) -> Iterator[str]:
+    if not any(hop.source is HopSource.HEADER for hop in hops):
+        yield "no Received line"
+    for hop in hops:
+        if hop.kind is HopKind.BROKEN:
+            yield f"hop {hop.index}: no address where one belongs"
+        if hop.at_defect is not None:
+            yield f"hop {hop.index}: {hop.at_defect}"
+
+
+def parse_line(value: bytes, index: int = 0) -> Hop:
+    """One ``Received`` value as a hop."""
+    text = grammar.unfold(value)
+    stamp = grammar.stamp(text, peer.holds_address)
+    options = grammar.options(stamp.tail)
+    first_comment = options.comments[0] if options.comments else ""
+    dialect = dialects.recognise(f"{stamp.by} {' '.join(stamp.tail)}", first_comment)
+    protocol = dialects.protocol(options.protocol or _protocol_before_by(stamp))
+    who = peer.read(stamp.head, dialect) if stamp.head else Peer()
+    if who.dialect is not None and not dialect.name:
+        dialect = who.dialect
+    notes = (*who.notes, *options.comments)
+    is_login = protocol is not None and (
+        protocol.authenticated
+        or (protocol.name[:4] == "HTTP" and dialect.is_http_login and bool(stamp.head))
+    )
+    return Hop(
+        index=index,
+        source=HopSource.HEADER,
+        kind=_kind(stamp, who, dialect, protocol),
+        ip=who.ip,
+        rdns=who.rdns,
+        rdns_verified=_is_verified(who, dialect),
+        helo=who.helo,
+        ident=who.ident,
+        by=stamp.by,
+        protocol=protocol.name if protocol is not None else None,
+        authenticated=is_login or _has_login(notes, dialect),
+        tls=(protocol is not None and protocol.tls) or _has_tls(notes),
+        id=None if dialect.id_is_version else options.id,
+        envelope_for=options.envelope_for,
+        envelope_from=_envelope_from(notes),
+        at=stamp.date.at,
+        at_defect=stamp.date.defect,
+        dialect=dialect.name,
+        raw=text,
+    )
+
+
+def _kind(stamp: Stamp, who: Peer, dialect: Dialect, protocol: dialects.Protocol | None) -> HopKind:
+    if (protocol is not None and protocol.is_fetch) or dialect.name == "fetchmail":
+        return HopKind.FETCH
+    if who.ip is not None:
+        return HopKind.RELAY
+    if who.is_broken or (stamp.by is None and (stamp.has_from or not stamp.tail)):
+        return HopKind.BROKEN  # nothing, or cut short before it said who received it
+    return HopKind.LOCAL
+
+
+def _is_verified(who: Peer, dialect: Dialect) -> bool | None:
+    if who.rdns is None:
+        return None
+    return False if who.is_forged else dialect.verifies
+
+
+def _protocol_before_by(stamp: Stamp) -> list[str]:
+    """``from x (…) via ESMTP by y``: old sendmails, Obtuse, Cyrus."""
+    for at, item in enumerate(stamp.head[1:-1], 1):
+        if item in ("via", "with"):
+            return [stamp.head[at + 1]]
+    return []
+
+
+#: Comments by which a receiver records a login, lower case.
+_LOGINS = (
+    "authenticated", "auth: login", "auth: plain", "auth: cram", "auth: digest", "auth: xoauth",
+    "auth: scram", "account ", "squirrelmail authenticated", "nasmail authenticated",
+    "smtp-auth", "via http",
+)  # fmt: skip
+
+
+def _has_login(notes: tuple[str, ...], dialect: Dialect) -> bool:
+    return any(note[:28].lower().startswith(_LOGINS) for note in notes)
+
+
+def _has_tls(notes: tuple[str, ...]) -> bool:
+    for note in notes:
+        lower = note.lower()
+        if ("tls" in lower or "cipher" in lower or "ssl" in lower) and lower[:9] != "envelope-":
+            return True
+    return False
+
+
+def _envelope_from(notes: tuple[str, ...]) -> str | None:
+    for note in notes:
+        if note[:9].lower() == "envelope-" or note[:11].lower() == "return-path":
+            words = note.replace("=", " ").replace(",", " ").split(None, 1)
+            return words[1].split()[0].strip("<>") or None if len(words) > 1 else None
+    return None

@@ -1,0 +1,238 @@
+"""The text of a ``Received:`` line, taken apart.  Pure, linear in its input, never raises.
+
+The grammar is that of RFC 5321 section 4.4::
+
+    Time-stamp-line  = "Received:" FWS Stamp <CRLF>
+    Stamp            = From-domain By-domain Opt-info [CFWS] ";" FWS date-time
+    From-domain      = "FROM" FWS Extended-Domain
+    By-domain        = CFWS "BY" FWS Extended-Domain
+    Extended-Domain  = Domain / ( Domain FWS "(" TCP-info ")" ) / ( address-literal ... )
+    TCP-info         = address-literal / ( Domain FWS address-literal )
+    Opt-info         = [Via] [With] [ID] [For] [Additional-Registered-Clauses]
+
+What real lines do to it: comments stand anywhere, nest, touch the words beside them or never
+close; clauses come in any order, case and number; the semicolon is missing, doubled, or stands in
+the middle.  And the From-domain holds the HELO name, which the *client* chose: it may contain
+anything, an imitation of all that follows included.  Two rules keep the receiver's own words
+apart from the client's:
+
+* parentheses are matched from the inside, so a parenthesis too many in the HELO is an ordinary
+  character and never swallows the receiver's comment;
+* of several ``by`` clauses the one that directly follows a comment with an address wins, because
+  a HELO stands before that comment, never behind it.  A later ``by`` without one is ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from botmilter.received import dates
+
+# A mailbox with a quoted local part may hold parentheses and blanks: it stays in one piece.
+_SPLIT = re.compile(r'(<"[^"<>]*"@[^<>()\s]*>|[()])')
+
+
+class Comment(str):
+    """The text of a comment, without its outermost parentheses."""
+
+    __slots__ = ()
+
+
+Item = str
+"""A word, or a :class:`Comment`."""
+
+
+class Stamp(NamedTuple):
+    """A line in its clauses."""
+
+    head: list[Item]
+    """What stands between ``from`` and ``by``: the peer; empty where there is no ``from``."""
+    by: str | None
+    tail: list[Item]
+    """What follows the ``by`` name, up to the date."""
+    date: dates.Reading
+    has_from: bool
+
+
+def unfold(value: bytes) -> str:
+    """*value* in one line, runs of white space as one blank; UTF-8 (RFC 6531) or else Latin-1."""
+    joined = b" ".join(value.split())
+    try:
+        return joined.decode()
+    except UnicodeDecodeError:
+        return joined.decode("latin-1")
+
+
+def items(text: str) -> list[Item]:
+    """The words and comments of *text*, in order."""
+    parts = _SPLIT.split(text)
+    if len(parts) == 1:
+        return list[Item](text.split())
+    closing = _closing(parts)
+    found: list[Item] = []
+    pending = ""
+    at = 0
+    while at < len(parts):
+        part = parts[at]
+        end = closing.get(at)
+        if end is not None:
+            found += pending.split()
+            pending = ""
+            found.append(Comment("".join(parts[at + 1 : end])))
+            at = end
+        elif part[:1] == "<" and at % 2:
+            found += pending.split()
+            pending = ""
+            found.append(part)
+        else:
+            pending += part
+        at += 1
+    found += pending.split()
+    return found
+
+
+def _closing(parts: Sequence[str]) -> dict[int, int]:
+    """Where each parenthesis that has a partner finds it."""
+    opened: list[int] = []
+    closing: dict[int, int] = {}
+    for at in range(1, len(parts), 2):
+        if parts[at] == "(":
+            opened.append(at)
+        elif parts[at] == ")" and opened:
+            closing[opened.pop()] = at
+    return closing
+
+
+def without_comments(text: str) -> str:
+    """*text* less its comments: what stands beside an AS note or ``(may be forged)``."""
+    return " ".join(item for item in items(text) if not isinstance(item, Comment))
+
+
+def stamp(text: str, holds_address: Callable[[Comment], bool]) -> Stamp:
+    """The clauses of *text*, an unfolded line; *holds_address* knows a receiver's comment."""
+    body, date = _cut_date(text)
+    parts = items(body)
+    if len(parts) == 1 and isinstance(parts[0], Comment):
+        return Stamp([], None, [*parts], date, False)
+    if parts and isinstance(parts[0], Comment) and parts[0][:5].lower() == "from ":
+        # (from HOST [192.0.2.7]) by gateway: sendmail's local lines, Norton's gateway
+        parts[:1] = ["from", *items(parts[0][5:])]
+    if not parts or parts[0].lower() != "from" or isinstance(parts[0], Comment):
+        return _without_from(parts, date)
+    at = _find_by(parts, holds_address)
+    if at is None:
+        return Stamp(parts[1:], None, [], date, True)
+    by, tail = _by(parts, at)
+    return Stamp(parts[1:at], by, tail, date, True)
+
+
+def _without_from(parts: list[Item], date: dates.Reading) -> Stamp:
+    for at, item in enumerate(parts):
+        if item in ("by", "By", "BY") and not isinstance(item, Comment):
+            by, tail = _by(parts, at)
+            return Stamp([], by, tail, date, False)
+    return Stamp([], None, parts, date, False)
+
+
+def _by(parts: list[Item], at: int) -> tuple[str | None, list[Item]]:
+    name = parts[at + 1] if at + 1 < len(parts) else None
+    if name is None or isinstance(name, Comment):
+        return None, parts[at + 1 :]
+    return name.rstrip(";,") or None, parts[at + 2 :]
+
+
+def _find_by(parts: Sequence[Item], holds_address: Callable[[Comment], bool]) -> int | None:
+    """Where the receiver's own ``by`` stands."""
+    # parts[1] is the HELO, even if a client said "HELO by"
+    first = _next_by(parts, 2)
+    if first is None:
+        return _next_by(parts, 1)
+    chosen = first
+    later = _next_by(parts, first + 2)
+    while later is not None:
+        if _follows_address(parts, first + 2, later, holds_address):
+            chosen = later
+        later = _next_by(parts, later + 2)
+    return chosen
+
+
+def _next_by(parts: Sequence[Item], start: int) -> int | None:
+    for at in range(start, len(parts)):
+        item = parts[at]
+        if len(item) == 2 and item.lower() == "by" and not isinstance(item, Comment):
+            return at
+    return None
+
+
+def _follows_address(
+    parts: Sequence[Item], start: int, end: int, holds_address: Callable[[Comment], bool]
+) -> bool:
+    for at in range(end - 1, start - 1, -1):
+        item = parts[at]
+        if not isinstance(item, Comment):
+            return False
+        if holds_address(item):
+            return True
+    return False
+
+
+def _cut_date(text: str) -> tuple[str, dates.Reading]:
+    """The line without its date, and the date."""
+    text = text.rstrip("; ")
+    body, semicolon, rest = text.rpartition(";")
+    if semicolon:
+        reading = dates.read(rest)
+        # a HELO may hold a semicolon and a date; the receiver's clauses would follow
+        if reading.end and " by " not in rest[reading.end :].lower():
+            return body, reading
+    found = dates.search(text)
+    if found is not None:
+        place, reading = found
+        if " by " not in text[place:].lower():
+            return text[:place], reading
+    if semicolon and " by " not in rest.lower() and ")" not in rest:
+        return body, dates.read(rest)
+    return text, dates.Reading(None, dates.MISSING, 0)
+
+
+class Options(NamedTuple):
+    """``Opt-info``: each value as it stands, None where the clause is missing."""
+
+    protocol: list[str]
+    """The words of the ``with`` clause (of ``via`` where there is none)."""
+    id: str | None
+    envelope_for: str | None
+    comments: list[Comment]
+
+
+_KEYWORDS = frozenset(("with", "via", "id", "for"))
+
+
+def options(tail: Sequence[Item]) -> Options:
+    """The clauses behind the ``by`` name; the first of each kind counts."""
+    found: dict[str, list[str]] = {}
+    comments: list[Comment] = []
+    words: list[str] = []
+    for item in tail:
+        if isinstance(item, Comment):
+            comments.append(item)
+            continue
+        if len(item) < 5:
+            keyword = item.lower()
+            if keyword in _KEYWORDS and (words or keyword not in found):
+                # a keyword directly behind another is its value: "with id"? no MTA writes it
+                words = found.setdefault(keyword, []) if keyword not in found else []
+                continue
+        words.append(item)
+    return Options(
+        found.get("with") or found.get("via") or [],
+        _first(found.get("id")),
+        _first(found.get("for")),
+        comments,
+    )
+
+
+def _first(words: list[str] | None) -> str | None:
+    return words[0].strip("<>;,") or None if words else None
