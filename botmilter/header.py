@@ -27,7 +27,6 @@ _TAB_COLUMNS = 8
 _FOLD = "\n\t"
 _NO_TOKEN = re.compile(r"[^A-Za-z0-9._-]")
 _TOKEN_AT_MOST = 60
-_FIELD_NAMES = tuple(name.lower() for name in (VERDICT, SCORE, LEVEL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +77,16 @@ def level_of(score: float) -> int:
     return max(0, min(LEVEL_AT_MOST, floor(score)))
 
 
+def own_names(prefix: str = DEFAULT_PREFIX) -> frozenset[str]:
+    """The names of all our fields, in lower case."""
+    return frozenset(f"{prefix}{name}".lower() for name in (VERDICT, SCORE, LEVEL))
+
+
 def is_ours(name: str | bytes, prefix: str = DEFAULT_PREFIX) -> bool:
     """Whether a field called *name* passes for one of ours: in any case, with a blank before the
     colon (RFC 5322 section 4.5)."""
     text = name.decode("latin-1") if isinstance(name, bytes) else name
-    head, tail = text[: len(prefix)], text[len(prefix) :]
-    return head.lower() == prefix.lower() and tail.rstrip(" \t").lower() in _FIELD_NAMES
+    return text.rstrip(" \t").lower() in own_names(prefix)
 
 
 def parse(value: str) -> Value:
