@@ -22,6 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Self
@@ -32,6 +33,8 @@ HOST = "mx.example.net"
 MX_PORT = 25
 SUBMISSION_PORT = 587
 PROXY_PORT = 10025
+UNFILTERED_PORT = 10026
+"""As the MX port, but without the filter: what Postfix alone costs."""
 
 #: Port to the options in master.cf that make it what it is.
 SERVICES: Mapping[int, Mapping[str, str]] = {
@@ -42,6 +45,7 @@ SERVICES: Mapping[int, Mapping[str, str]] = {
         "milter_macro_daemon_name": "ORIGINATING",
     },
     PROXY_PORT: {"smtpd_upstream_proxy_protocol": "haproxy"},
+    UNFILTERED_PORT: {"smtpd_milters": ""},
 }
 
 #: The processes behind smtpd that receiving and delivering a mail takes; columns as in master(5),
@@ -73,74 +77,81 @@ _STOP_LIMIT_S = 10.0
 _PAUSE_S = 0.02
 
 
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that users other than root can reach too, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="mail-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
 class Postfix:
-    """A running Postfix from ``__enter__`` to ``__exit__``.
+    """A Postfix whose files are in *folder* (see :func:`open_folder`), running from ``start`` to
+    ``stop`` or within ``with``; queue and mailbox outlive a stop.
 
     *milter* is the value of ``smtpd_milters``, for instance ``unix:/path`` or ``inet:HOST:PORT``;
-    *options* are further lines of main.cf.  A milter's socket belongs into :attr:`socket_folder`,
-    which user postfix can reach.
+    *options* are further lines of main.cf.
     """
 
     def __init__(
         self,
+        folder: Path,
         listen: Iterable[str] = ("127.0.0.1",),
         milter: str = "",
         options: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="postfix-"))
-        self.folder.chmod(0o755)
-        self.socket_folder = self.folder / "run"
-        self.socket_folder.mkdir()
-        self.log_file = self.folder / "log"
+        self._folder = folder
         self._listen = tuple(listen)
         self._options = {"smtpd_milters": milter, **(options or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
-        try:
-            self._write_configuration()
+    def start(self) -> None:
+        """Return when it greets on all its ports; RuntimeError with its log if it does not."""
+        self._write_configuration()
+        with (self._folder / "out").open("wb") as output:
             self._process = subprocess.Popen(
-                ["postfix", "-c", str(self.folder / "conf"), "start-fg"],
+                ["postfix", "-c", str(self._folder / "conf"), "start-fg"],
                 stdin=subprocess.DEVNULL,
-                stdout=(self.folder / "out").open("wb"),
+                stdout=output,
                 stderr=subprocess.STDOUT,
             )
+        try:
             self._wait_until_ready()
         except BaseException:
             self.stop()
             raise
+
+    def stop(self) -> None:
+        """End it and all its processes, within some seconds."""
+        if self._process is None:
+            return
+        self._signal_master(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self._signal_master(signal.SIGKILL)
+            self._process.kill()
+            self._process.wait(_STOP_LIMIT_S)
+        self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        """End it and all its processes, within some seconds; remove the folder."""
-        if self._process is not None:
-            self._signal_master(signal.SIGTERM)
-            try:
-                self._process.wait(_STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                self._signal_master(signal.SIGKILL)
-                self._process.kill()
-                self._process.wait(_STOP_LIMIT_S)
-            self._process = None
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def restart(self) -> None:
-        """Stop the processes and start them again over the same queue and mailbox."""
-        assert self._process is not None
-        self._signal_master(signal.SIGTERM)
-        self._process.wait(_STOP_LIMIT_S)
-        self.__enter__()
-
     @property
     def log(self) -> str:
-        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+        file = self._folder / "log"
+        return file.read_text(errors="replace") if file.exists() else ""
 
     def delivered(self) -> list[EmailMessage]:
         """The mails in the mailbox, in order of arrival."""
-        files = sorted((self.folder / "mail/box/new").glob("*"), key=lambda f: f.stat().st_mtime_ns)
+        files = sorted(
+            (self._folder / "mail/box/new").glob("*"), key=lambda f: f.stat().st_mtime_ns
+        )
         return [_read(file) for file in files]
 
     def mail_to(self, recipient: str, limit_s: float = 10.0) -> EmailMessage:
@@ -152,7 +163,7 @@ class Postfix:
         raise TimeoutError(f"no mail to {recipient} after {limit_s} s; log:\n{self.log}")
 
     def _write_configuration(self) -> None:
-        folder = self.folder
+        folder = self._folder
         for name in ("conf", "queue", "data", "mail"):
             (folder / name).mkdir(exist_ok=True)
         for name in ("data", "mail"):
@@ -171,17 +182,15 @@ class Postfix:
             waiting = {place for place in waiting if not _accepts(*place)}
             if not waiting:
                 return
-        output = (self.folder / "out").read_text(errors="replace")
+        output = (self._folder / "out").read_text(errors="replace")
         raise RuntimeError(f"Postfix does not listen on {sorted(waiting)}:\n{output}{self.log}")
 
     def _signal_master(self, number: signal.Signals) -> None:
-        """The master leads a session of its own and passes TERM on to its children."""
+        """Signal the process group that the master leads."""
         try:
-            pid = int((self.folder / "queue/pid/master.pid").read_text())
-            os.kill(pid, number) if number == signal.SIGTERM else os.killpg(pid, number)
+            os.killpg(int((self._folder / "queue/pid/master.pid").read_text()), number)
         except (FileNotFoundError, ProcessLookupError, ValueError):
-            assert self._process is not None
-            self._process.terminate()
+            return  # never came so far, or is gone already
 
 
 def _main_cf(folder: Path) -> dict[str, str]:

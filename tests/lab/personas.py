@@ -181,8 +181,12 @@ def _number_unless(expression: str, good: str = "G") -> int | None:
 
 
 def _ttl(test: Mapping[str, str]) -> int:
-    guess, exact = test.get("TG", ""), _number(test.get("T", ""), 64)
-    return min(255, _number(guess) if guess and abs(_number(guess) - exact) <= 5 else exact)
+    """The usual start value where it lies in the measured range, else the middle of that."""
+    guess, exact = test.get("TG", ""), test.get("T", "40").split("|")[0]
+    low, _, high = exact.partition("-")
+    if guess and int(low, 16) <= _number(guess) <= int(high or low, 16):
+        return _number(guess)
+    return min(255, _number(exact))
 
 
 _FLAGS = dict(zip("FSRPAUE", (1 << bit for bit in range(7)), strict=True))

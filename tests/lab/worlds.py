@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+from tests.lab.dns import Record, txt
 from tests.lab.host import (
     ENDLESS,
     FILTERED,
@@ -96,7 +97,7 @@ GARRULOUS = server("198.18.67.2", LINUX, "endless.example", ENDLESS)
 SLOW_SERVER = server("198.18.67.3", LINUX, "slow.example", smtp("slow.example ESMTP", 6.0))
 REJECTING = server("198.18.67.4", LINUX, "busy.example", banner("421 too busy"))
 NOT_SMTP = server("198.18.67.5", LINUX, "shell.example", Port(Does.SAYS, "SSH-2.0-OpenSSH_9.2\r\n"))
-LYING_PING = replace(pc("198.18.68.1", XP), ping=Ping.FALSE_TIME, names=(), ports={25: FILTERED})
+LYING_PING = replace(pc("198.18.68.1", XP), ping=Ping.FALSE_TIME, names=())
 PING_BY_ANOTHER = replace(LYING_PING, ip=IPv4Address("198.18.68.2"), ping=Ping.THIRD_HOST)
 
 DEMO = (INFECTED_PC, INFECTED_BEHIND_FORWARDER, MAIL_SERVER, FORWARDER, BLACK_HOLE)
@@ -106,4 +107,18 @@ ALL = (
     *(WINDOWS_98, WINDOWS_7, WINDOWS_10, VISTA_OR_2008, HOME_ROUTER, CAMERA, OFFICE_PRINTER),
     *(BSD_MAIL_SERVER, EXCHANGE, CLOUD_SENDER),
     *(TARPITTED, GARRULOUS, SLOW_SERVER, REJECTING, NOT_SMTP, LYING_PING, PING_BY_ANOTHER),
+)
+
+#: Beside the hosts' own names.
+RECORDS = (
+    Record("proper.example", "MX", "10 mail.proper.example."),
+    Record("proper.example", "A", "198.18.25.80"),
+    txt("proper.example", "v=spf1 mx -all"),
+    Record("bsd.example", "MX", "10 mx.bsd.example."),
+    Record("office.example", "MX", "10 mail.office.example."),
+    txt("office.example", "v=spf1 ip4:198.18.25.30 -all"),
+    txt("cloud.example", "v=spf1 include:_spf.cloud.example ~all"),
+    txt("_spf.cloud.example", "v=spf1 ip4:198.18.50.0/24 ~all"),
+    Record("forwarder.example", "MX", "10 relay.forwarder.example."),
+    txt("forwarder.example", "v=spf1 mx -all"),
 )
