@@ -30,8 +30,8 @@ POOL = (
     # DSL
     | _words(
         "dsl adsl vdsl sdsl xdsl gdsl rdsl idsl hdsl dslpool dslam dsldyn dyndsl ndsl bdsl "
-        "adslpool adsldyn adslgp pppoe pppoa pppoex speedy bredband bredbaand breedband breitband velox "
-        "veloxzone turbonett arcor tdsl teksavvy"
+        "adslpool adsldyn adslgp pppoe pppoa pppoex speedy bredband bredbaand breedband breitband "
+        "velox veloxzone turbonett arcor tdsl teksavvy"
     )
     # cable, fibre to the home, wireless
     | _words(
@@ -65,8 +65,8 @@ STATIC = _words(
 #: Hosts that hand over mail.
 MAIL = _words(
     "mail mails mailer mailers mailgw mailgate mailhost mailhub mailin mailout mailrelay "
-    "mailserver mailsrv mailbox mailx email emails emailer smtp esmtp smtps smtpout smtpin smtpgw smtprelay "
-    "smtpauth asmtp msa mx mxs mxout mxin mxbackup mta mtas mtaout mtain relay relays relayout out "
+    "mailserver mailsrv mailbox mailx email emails emailer smtp esmtp smtps smtpout smtpin smtpgw "
+    "smtprelay smtpauth asmtp msa mx mxs mxout mxin mxbackup mta mtas mtaout mtain relay relays relayout out "
     "outbound outgoing outgo inbound incoming omta imta vmta pmta postfix exim qmail sendmail "
     "exchange exch owa notes domino lotus groupwise zimbra courier dovecot imap pop mbox mua "
     "postmaster antispam antivirus spamfilter filter mimesweeper ironport barracuda webshield "
