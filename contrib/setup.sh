@@ -76,8 +76,8 @@ need_venv() {
 # Daemons that only the demonstration and the tests run: unpacked, never installed, so that no
 # service is started and the machine's own MTA stays what it is.
 need_daemons() {
-    daemons=$PWD/.cache/daemons
-    tests/lab/unpack "$daemons" postfix nsd || die "could not unpack the daemons for the lab"
+    daemons=$(tests/lab/unpack .cache/daemons postfix nsd) ||
+        die "could not unpack the daemons for the lab"
 }
 
 # Files made by root belong to whoever owns the clone, or he could not remove them.
