@@ -42,6 +42,7 @@ Limit = Annotated[Seconds, Field(description="Longest one measurement may take."
 AtOnce = Annotated[
     int, Field(ge=1, le=1000, description="Measurements at the same time, in each process.")
 ]
+PerTime = Annotated[int, Field(ge=0, le=1_000_000)]
 Network = Annotated[IPNetwork, BeforeValidator(kinds.network)]
 Networks = Annotated[tuple[Network, ...], Strict(False)]
 Names = Annotated[tuple[Annotated[str, AfterValidator(str.lower)], ...], Strict(False)]
@@ -85,7 +86,9 @@ class Budget(Table):
     per_mail_s: Seconds = 5.0
     """Longest a mail waits for its verdict; hard."""
     under_load_s: Seconds = 1.0
-    """The same while many mails wait at once."""
+    """The same while more than load_mails wait at once."""
+    load_mails: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """From how many waiting mails on, in one process, under_load_s holds."""
 
     @model_validator(mode="after")
     def _shorter_under_load(self) -> Self:
@@ -178,6 +181,12 @@ class Probes(Table):
     """How long nmap waits for the cheap probes to make it needless."""
     queue_limit: Annotated[int, Field(ge=0, le=100_000)] = 256
     """Measurements of one kind that may wait for a free thread."""
+    in_all_per_minute: PerTime = 600
+    """Measurements that send packets to a host, of all hosts together."""
+    per_network_per_minute: PerTime = 60
+    """The same for all hosts of one /24 (IPv6: /48)."""
+    per_host_per_hour: PerTime = 30
+    """The same for one host (IPv6: one /64)."""
     rdns: Rdns = Rdns()
     smtp: Smtp = Smtp()
     ping: Ping = Ping()

@@ -37,7 +37,7 @@ def _repair(given: object) -> str:
 
 def _padded(address: str, size: str) -> str:
     """``10.1/16`` and ``10.1.`` as Postfix' mynetworks and tcpserver write them."""
-    octets = [octet for octet in address.split(".") if octet]
+    octets = [octet for octet in address.split(".") if octet] or ["none"]
     return ".".join([*octets, *["0"] * (4 - len(octets))]) + f"/{size or 8 * len(octets)}"
 
 

@@ -15,7 +15,7 @@ _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"
 
 
 def line_of(text: str, path: Sequence[str]) -> int | None:
-    """The line, from 1, on which *path* (table names and a key) is set; of a table, its header.
+    """The line, from 1, on which *path* (table names and a key) is set; of a table, its first.
 
     Reads line by line, so a look-alike inside a multi-line string would be taken for the key;
     None where nothing looks like it.
@@ -30,7 +30,7 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
             name = f"{table}.{_bare(key[1])}" if table else _bare(key[1])
         else:
             continue
-        if name == wanted:
+        if name == wanted or name.startswith(f"{wanted}."):
             return number
     return None
 
