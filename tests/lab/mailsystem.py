@@ -38,12 +38,9 @@ class Letter:
     """The client's address: a simulated host, or loopback."""
     helo: str = "home-pc"
     sender: str = "somebody@sender.example"
-    header: Sequence[tuple[str, str]] = (("Subject", "hello"),)
+    header: str = "Subject: hello\n"
+    """Whole lines."""
     port: int = mta.MX_PORT
-
-    @property
-    def text(self) -> str:
-        return "".join(f"{name}: {value}\r\n" for name, value in self.header) + "\r\nHello.\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ class MailSystem:
         recipient = f"reader{next(self._numbers)}@{mta.DOMAIN}"
         began = time.monotonic()
         with _client(letter) as client:
-            client.sendmail(letter.sender, [recipient], letter.text)
+            client.sendmail(letter.sender, [recipient], f"{letter.header}\nHello.\n")
             took_s = time.monotonic() - began
         return Delivery(self.postfix.mail_to(recipient), took_s)
 
