@@ -6,18 +6,22 @@ Sendmail, never the beginning of a new header: it cannot smuggle a line in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from botmilter.model import Chain, Hop, HopKind, HopSource
-from botmilter.received import dates, dialects, grammar, peer
+from botmilter.received import dialects, grammar, peer
 from botmilter.received.dialects import Dialect
-from botmilter.received.grammar import Comment, Stamp
+from botmilter.received.grammar import Stamp
 from botmilter.received.peer import Peer
 
 HeaderField = tuple[str | bytes, str | bytes]
 
 _NAME = b"received"
+_SENDER = re.compile(
+    r"(?:envelope-(?:from|sender)|return-path:?)[ =]*<?([^<>\s,;]*)", re.IGNORECASE
+)
 
 
 def parse(headers: bytes | Iterable[HeaderField], client: Hop | None = None) -> Chain:
@@ -29,6 +33,7 @@ def parse(headers: bytes | Iterable[HeaderField], client: Hop | None = None) -> 
     """
     values = split(headers) if isinstance(headers, bytes) else _pick(headers)
     lines = [parse_line(value, index) for index, value in enumerate(values)]
+    _hand_down_senders(lines)
     if client is not None:
         lines = _join(client, lines)
     return Chain(tuple(lines), tuple(_defects(lines)))
@@ -70,6 +75,14 @@ def _bytes(text: str | bytes) -> bytes:
         return text.encode("utf-8", "replace")
 
 
+def _hand_down_senders(lines: list[Hop]) -> None:
+    """qmail-scanner notes the envelope sender of the handover that the line below tells of."""
+    for at, hop in enumerate(lines[:-1]):
+        below = lines[at + 1]
+        if hop.dialect == "qmail-scanner" and hop.envelope_from and not below.envelope_from:
+            lines[at + 1] = replace(below, envelope_from=hop.envelope_from)
+
+
 def _join(client: Hop, lines: list[Hop]) -> list[Hop]:
     """Put the connection on top, unless the first line is the MTA's own note of it."""
     if lines and _is_same_handover(client, lines[0]):
@@ -109,7 +122,7 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
     first_comment = options.comments[0] if options.comments else ""
     dialect = dialects.recognise(f"{stamp.by} {' '.join(stamp.tail)}", first_comment)
     protocol = dialects.protocol(options.protocol or _protocol_before_by(stamp))
-    who = peer.read(stamp.head, dialect) if stamp.head else Peer()
+    who = peer.read(stamp.head, dialect) if stamp.head and not dialect.is_local else Peer()
     if who.dialect is not None and not dialect.name:
         dialect = who.dialect
     notes = (*who.notes, *options.comments)
@@ -132,7 +145,7 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
         tls=(protocol is not None and protocol.tls) or _has_tls(notes),
         id=None if dialect.id_is_version else options.id,
         envelope_for=options.envelope_for,
-        envelope_from=_envelope_from(notes),
+        envelope_from=_envelope_from(notes, stamp.head),
         at=stamp.date.at,
         at_defect=stamp.date.defect,
         dialect=dialect.name,
@@ -143,6 +156,8 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
 def _kind(stamp: Stamp, who: Peer, dialect: Dialect, protocol: dialects.Protocol | None) -> HopKind:
     if (protocol is not None and protocol.is_fetch) or dialect.name == "fetchmail":
         return HopKind.FETCH
+    if dialect.is_local:
+        return HopKind.LOCAL
     if who.ip is not None:
         return HopKind.RELAY
     if who.is_broken or (stamp.by is None and (stamp.has_from or not stamp.tail)):
@@ -184,9 +199,11 @@ def _has_tls(notes: tuple[str, ...]) -> bool:
     return False
 
 
-def _envelope_from(notes: tuple[str, ...]) -> str | None:
+def _envelope_from(notes: tuple[str, ...], head: list[str]) -> str | None:
     for note in notes:
-        if note[:9].lower() == "envelope-" or note[:11].lower() == "return-path":
-            words = note.replace("=", " ").replace(",", " ").split(None, 1)
-            return words[1].split()[0].strip("<>") or None if len(words) > 1 else None
+        found = _SENDER.match(note)
+        if found is not None:
+            return found[1] or None
+    if len(head) == 1 and "@" in head[0]:  # from user@example.org by host by uid 502
+        return head[0].strip("<>")
     return None

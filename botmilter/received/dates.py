@@ -12,7 +12,7 @@ not say what was wrong; a forger's date is evidence (see :mod:`botmilter.receive
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import NamedTuple
 
 #: Reasons; compared by identity of text in forgery.py, shown to the user as they are.
@@ -44,7 +44,7 @@ _ZONE_HOURS: dict[str, float] = {
 # date-time = [ day-of-week "," ] date time [CFWS]                       RFC 5322 section 3.3
 # The time's colon may be a dot (old Asian MUAs), the zone may touch the time.
 _TIME = r"(\d{1,2})[:.](\d\d)(?:[:.](\d\d)(?:[.,]\d{1,9})?)?"
-_ZONE = r"(?: ?([+-]\d{4})(?!\d)| ?([A-Za-z]{1,5})(?![A-Za-z]))?"
+_ZONE = r"(?: ?([+-]\d\d:?\d\d)(?!\d)| ?([A-Za-z]{1,5})(?![A-Za-z]))?"
 _RFC = re.compile(
     r" ?(?:[A-Za-z]{3,9},? ?)?(\d{1,2})[ -]([A-Za-z]{3})[A-Za-z]{0,6}[ -](\d{2,4}),? "
     + _TIME
@@ -61,7 +61,8 @@ _ISO = re.compile(r" ?(\d{4})-(\d\d)-(\d\d)[ T]" + _TIME + _ZONE)
 
 #: Where a date may begin in a line that has no semicolon before it (SendGrid).
 _SEARCH = re.compile(
-    r"(?<= )(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? \d|\d{4}-\d\d-\d\d[ T]\d|\d{1,2} [A-Z][a-z]{2} \d{4} \d)"
+    r"(?<= )(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? \d"
+    r"|\d{4}-\d\d-\d\d[ T]\d|\d{1,2} [A-Z][a-z]{2} \d{4} \d)"
 )
 
 
@@ -148,15 +149,15 @@ def _full_year(text: str) -> int:
 
 def _zone(offset: str | None, name: str | None) -> tuple[timezone | None, str | None]:
     if offset is not None:
-        minutes = int(offset[1:3]) * 60 + int(offset[3:])
+        minutes = int(offset[1:3]) * 60 + int(offset[-2:])
         minutes = -minutes if offset[0] == "-" else minutes
         # inhabited zones lie from -1200 to +1400, at full, half and three-quarter hours
-        if not -720 <= minutes <= 840 or offset[3:] not in ("00", "15", "30", "45"):
+        if not -720 <= minutes <= 840 or offset[-2:] not in ("00", "15", "30", "45"):
             return None, BAD_ZONE
         return _zones.setdefault(offset, timezone(timedelta(minutes=minutes))), None
     if name is None:
-        return timezone.utc, NO_ZONE
+        return UTC, NO_ZONE
     hours = _ZONE_HOURS.get(name.upper())
     if hours is None:
-        return timezone.utc, UNKNOWN_ZONE
+        return UTC, UNKNOWN_ZONE
     return timezone(timedelta(hours=hours)), None

@@ -42,6 +42,8 @@ class Dialect:
     """Whether it notes only names that lead back to the address; None: not known."""
     is_http_login: bool = True
     """Whether ``with HTTP`` means that a user of a webmail was logged in (SpamAssassin's view)."""
+    is_local: bool = False
+    """Whether it only repeats a handover that another line tells of."""
     id_is_version: bool = False
     """Whether ``id`` names the program's version: no id at all."""
 
@@ -65,26 +67,28 @@ DIALECTS: tuple[Dialect, ...] = (
         bare=First.HELO,
         is_http_login=False,
         id_is_version=True,
-    ),  # fmt: skip
+    ),
     Dialect("google", ("google.com with", "gmail.com with", "googlemail.com with")),
     Dialect("exim", ("Exim",), bracketed=First.BOTH, verifies=True),
     Dialect("smtpsvc", ("Microsoft SMTPSVC",), bare=First.HELO),
     Dialect("exchange-5", ("Internet Mail Service", "Microsoft Exchange"), bare=First.HELO),
     Dialect("communigate", ("CommuniGate Pro",), bracketed=First.BOTH, verifies=True),
-    Dialect("qmail", ("qmail-ldap", "qmail-scanner", "qpsmtpd", "qp ", "invoked ")),
+    Dialect("qmail-scanner", ("with qmail-scanner",), is_local=True),
+    Dialect("qmail", ("qmail-ldap", "qpsmtpd", "qp ", "invoked ")),
     Dialect("fetchmail", ("fetchmail", "getmail"), bare=First.RDNS, bracketed=First.RDNS),
     Dialect("zimbra", (" with LMTP",)),
     Dialect("amavis", ("amavisd",)),
     Dialect("iplanet", ("iPlanet Messaging", "Sun Java System", "Oracle Communications Messaging")),
     Dialect("sendgrid", ("(SG)", "SG with", "ismtpd", "recvd-"), bare=First.HELO),
     Dialect("powermta", ("PowerMTA",), bare=First.HELO),
-    Dialect("momentum", ("ecelerity",)),
+    Dialect("momentum", ("ecelerity",), bracketed=First.RDNS),
     Dialect("ses", ("SimpleEmailService",), bare=First.HELO),
     Dialect("mdaemon", ("MDaemon",), bare=First.HELO),
+    Dialect("mercury", ("Mercury",), bare=First.HELO),
     Dialect("imail", ("SMTPD32", "IMail"), bare=First.HELO),
     Dialect("xmail", ("[XMail",), bare=First.HELO),
     Dialect("nemesis", ("Nemesis",)),
-    Dialect("gmx", ("mail.gmx.net", "mail.gmx.com"), verifies=None),
+    Dialect("gmx", ("mail.gmx.net", "mail.gmx.com")),
     Dialect("domino", ("Lotus Domino", "IBM Domino", "HCL Domino"), bare=First.HELO),
     Dialect("os400", ("IBM OS/400",)),
     Dialect("smail", ("Smail",), bare=First.HELO),

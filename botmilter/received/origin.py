@@ -56,7 +56,7 @@ def find(chain: Chain, trust: Trust) -> Origin:
     relays = 0
     logged_in: int | None = None
     for at, hop in enumerate(hops):
-        if hop.kind is HopKind.FETCH or hop.kind is HopKind.LOCAL and not hop.authenticated:
+        if hop.kind is HopKind.FETCH or (hop.kind is HopKind.LOCAL and not hop.authenticated):
             continue
         if hop.ip is not None and at == 0 and is_in(hop.ip, trust.exempt_networks):
             return _ends(hops, at, OriginWhy.ALLOWED, "the client is on the allow list", hop.ip)

@@ -80,9 +80,9 @@ _GREETING = re.compile(
     r"(?:account (?P<user>\S+) ?)?(?:port=\d+ ?)?"
     r"(?:(?:HELO|EHLO|LHLO)(?: (?P<spoken>.*)|$)|helo=(?P<keyed>\S*)|$)"
 )
-_HELO_KEY = re.compile(r"(?:^| )helo=(\S*)")
+_HELO_KEY = re.compile(r'(?:^| )(?:helo=|"(?:HELO|EHLO) )([^\s"]*)')  # quoted: ZMailer
 _IDENT_KEY = re.compile(r"(?:^| )ident=(\S*)")
-_EXIM_KEYS = re.compile(r"(?::\d+)? ?(?:helo|ident|port)=")
+_KEYS = re.compile(r'(?::\d+)? ?(?:(?:helo|ident|port)=|")')
 # What was meant for an address: 10.160.0.999, 2001:db8:zz::1, 193.x@pot.60, a time of day
 _LIKE_ADDRESS = re.compile(r"\.\d+(?::\d+)?$|:[^: ]*:|^\d+$")
 _LOCAL_BRACKETS = ("unix", "local", "[unix")
@@ -123,11 +123,17 @@ def read(head: Sequence[Item], dialect: Dialect) -> Peer:
                 break
             return _named(noted, head[:at], said, dialect)
     return Peer(
-        helo=said.helo or _name(head[:1]),
+        helo=said.helo or _claimed(head),
         ident=said.ident,
         notes=tuple(said.notes),
         is_broken=said.is_broken or (len(head) == 1 and _LIKE_ADDRESS.search(head[0]) is not None),
     )
+
+
+def _claimed(head: Sequence[Item]) -> str | None:
+    """The first name of a line without an address."""
+    first = head[0] if head else ""
+    return None if isinstance(first, Comment) or first.lower() in _NO_NAME else first or None
 
 
 class _Said:
@@ -180,7 +186,9 @@ def _named(noted: Noted, left: Sequence[Item], said: _Said, dialect: Dialect) ->
     shape: Dialect | None = None
     rdns, helo = noted.name, said.helo
     is_webmail = any(note.lower().startswith(_WEBMAIL) for note in said.notes)
-    if noted.name is not None:
+    if noted.name and not left:  # from (name [192.0.2.7]) by: nothing but what it said
+        rdns, helo = None, helo or noted.name
+    elif noted.name is not None and not (noted.name == "" and _ends_in_greeting(left, dialect)):
         helo = _name(left) or helo
     elif noted.helo is not None:
         rdns, helo = _name(left), noted.helo
@@ -206,6 +214,15 @@ def _named(noted: Noted, left: Sequence[Item], said: _Said, dialect: Dialect) ->
         noted.ident or said.ident,
         tuple(said.notes),
         dialect=shape,
+    )
+
+
+def _ends_in_greeting(left: Sequence[Item], dialect: Dialect) -> bool:
+    """``(HELO x) (ident@[192.0.2.7])``: qmail-ldap; elsewhere that would be part of a HELO."""
+    return (
+        isinstance(left[-1], Comment)
+        and not dialect.puts_helo_first
+        and _GREETING.match(left[-1]) is not None
     )
 
 
@@ -260,7 +277,7 @@ def _read_bracket(text: str, is_forged: bool) -> Noted | None:
         return None if inside.lower().startswith(_LOCAL_BRACKETS) else Noted(None)
     before, after = text[:start].strip(), text[end + 1 :]
     if not before:
-        if "=" not in after:
+        if "=" not in after and '"' not in after:
             return Noted(ip, is_bracketed=True)
         helo, ident = _HELO_KEY.search(after), _IDENT_KEY.search(after)
         return Noted(
@@ -271,7 +288,7 @@ def _read_bracket(text: str, is_forged: bool) -> Noted | None:
         )
     if before.startswith("account "):
         return Noted(ip, is_bracketed=True, ident=before.split()[-1], is_login=True)
-    user, at_sign, name = before.rpartition("@")
+    user, _, name = before.rpartition("@")
     user = user.removeprefix("IDENT:")
     name = name.rpartition(" ")[2]
     return Noted(ip, True, name, is_forged or "may be forged" in after, ident=user or None)
@@ -283,7 +300,7 @@ def _bracket(text: str) -> tuple[int, int]:
     Left of the last bracket may stand an ident, right of Exim's a HELO: both are the client's.
     """
     end = text.find("]")
-    if text[0] == "[" and end > 0 and _EXIM_KEYS.match(text, end + 1) is not None:
+    if text[0] == "[" and end > 0 and _KEYS.match(text, end + 1) is not None:
         return 0, end
     start = text.rfind("[")
     end = text.find("]", start)

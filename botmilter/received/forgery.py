@@ -1,0 +1,325 @@
+"""What in a chain contradicts itself.  Pure.
+
+Two kinds of evidence, both about the origin and nobody else, because it is the one that spoke or
+sent the lines; an address found here is never probed:
+
+* ``helo.…``: how the origin greeted, as the border recorded it, against who it is and who we are;
+* ``chain.…``: the lines below the border, which the origin delivered as part of the mail.
+
+Where there is no origin, or it is exempt, there is nothing to say.  Names and meanings are rows
+of :mod:`botmilter.signals`.  Honest mail breaks some of these rules as well (clocks are wrong,
+internal names differ from public ones), so each rule allows for what honest relays were seen to
+do, and ``docs/received.md`` gives the rates on real mail.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import ip_network
+
+from botmilter.model import Chain, Hop, HopKind, HopSource, IPAddress, Origin, Signal, Trust
+from botmilter.net import is_in, parse_ip
+from botmilter.received import dates
+from botmilter.received.origin import is_loopback, is_named
+
+#: Clocks of honest hosts differ by minutes; a zone set wrong makes it whole hours.
+_CLOCK_SLACK = timedelta(minutes=15)
+_SURELY_BACKWARDS = timedelta(hours=2)
+#: Queues give up after five days (RFC 5321 section 4.5.4.1); two more for moderated lists.
+_LONGEST_WAY = timedelta(days=7)
+
+#: Behind NAT every PC greets with such an address: odd, but no lie.
+_INSIDE = tuple(
+    ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16",
+                 "fc00::/7", "fe80::/10", "::1/128")
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A domain and the programs its hosts are known to write ``Received`` lines with."""
+
+    domain: str
+    dialects: tuple[str, ...]
+    protocols: tuple[str, ...] = ()
+    """Any of these makes the line genuine-looking where the dialect does not show."""
+
+
+#: Claimed as ``by`` in forged lines again and again, and always recognisable when real.
+HOUSES: tuple[House, ...] = (
+    House("google.com", ("google",), ("SMTP", "HTTP", "HTTPS", "HTTPREST")),
+    House("outlook.com", ("exchange", "smtpsvc"), ("HTTPS", "HTTP")),
+    House("hotmail.com", ("exchange", "smtpsvc"), ("HTTP", "HTTPS")),
+    House("yahoo.com", ("yahoo", "qmail"), ("HTTP", "HTTPS", "SMTP", "NNFMP", "QMQP")),
+)
+
+_Rule = Callable[["Case"], Iterator[Signal]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What every rule may look at."""
+
+    border: Hop
+    believed: tuple[Hop, ...]
+    """The lines above and with the border."""
+    claimed: tuple[Hop, ...]
+    """The lines below it, newest first."""
+    trust: Trust
+
+
+def signals(chain: Chain, origin: Origin, trust: Trust) -> tuple[Signal, ...]:
+    """All that speaks against the origin's honesty, each kind once, with an explanation."""
+    if origin.hop is None or origin.ip is None or origin.why.is_exempt:
+        return ()
+    at = origin.hop.index
+    case = Case(origin.hop, chain.hops[: at + 1], chain.hops[at + 1 :], trust)
+    found: dict[str, Signal] = {}
+    for rule in RULES:
+        for signal in rule(case):
+            known = found.get(signal.name)
+            if known is None or known.strength < signal.strength:
+                found[signal.name] = signal
+    return tuple(found.values())
+
+
+# -- the greeting -------------------------------------------------------------------------------
+
+
+def _own_name(case: Case) -> Iterator[Signal]:
+    helo = case.border.helo
+    if helo is None:
+        return
+    said = _greeted_address(helo)
+    if said is not None:
+        if said != case.border.ip and _is_ours(said, case):
+            yield Signal("helo.own_name", detail=f"greets with {said}, which is ours or trusted")
+    elif _is_our_name(helo, case):
+        yield Signal("helo.own_name", detail=f"greets as {helo}, which is ours or trusted")
+
+
+def _bare_address(case: Case) -> Iterator[Signal]:
+    said = _greeted_address(case.border.helo)
+    if said is None or case.border.helo is None or case.border.helo[0] in "[?":
+        return
+    if said == case.border.ip:
+        yield Signal("helo.bare_address", 0.5, f"greets with its address {said} without brackets")
+    else:
+        yield Signal("helo.bare_address", 1.0, f"greets with {said}, an address not its own")
+
+
+def _literal_mismatch(case: Case) -> Iterator[Signal]:
+    helo = case.border.helo
+    said = _greeted_address(helo)
+    if said is None or helo is None or helo[0] not in "[?" or said == case.border.ip:
+        return
+    inside = is_in(said, _INSIDE)
+    yield Signal(
+        "helo.literal_mismatch",
+        0.5 if inside else 1.0,
+        f"greets with [{said}], comes from {case.border.ip}" + (" (NAT?)" if inside else ""),
+    )
+
+
+def _no_dot(case: Case) -> Iterator[Signal]:
+    helo = case.border.helo
+    if helo is not None and _greeted_address(helo) is None and "." not in helo.rstrip("."):
+        yield Signal("helo.no_dot", detail=f"greets as {helo}")
+
+
+def _greeted_address(helo: str | None) -> IPAddress | None:
+    """The address a HELO is made of, in brackets or without; qmail writes ``?`` for a bracket."""
+    return parse_ip(helo.strip("[]?").removeprefix("IPv6:")) if helo else None
+
+
+def _is_ours(ip: IPAddress, case: Case) -> bool:
+    if is_in(ip, _INSIDE):
+        return False
+    return is_in(ip, case.trust.networks) or any(ip == hop.ip for hop in case.believed[:-1])
+
+
+def _is_our_name(name: str, case: Case) -> bool:
+    name = name.lower().rstrip(".")
+    if name in _NOBODY or _is_name_of(name, case.border.rdns):
+        return False
+    if is_named(name, case.trust.own_names):
+        return True
+    return any(
+        _is_name_of(name, hop.by) or (hop is not case.border and _is_trusted_name(name, hop))
+        for hop in case.believed
+    )
+
+
+def _is_trusted_name(name: str, hop: Hop) -> bool:
+    return hop.ip is not None and not is_loopback(hop.ip) and _is_name_of(name, hop.rdns)
+
+
+def _is_name_of(name: str, other: str | None) -> bool:
+    return other is not None and name == other.lower().rstrip(".")
+
+
+#: Names that everyone calls himself.
+_NOBODY = frozenset(("localhost", "localhost.localdomain", "unknown", ""))
+
+
+# -- the lines below ----------------------------------------------------------------------------
+
+
+def _by_is_helo(case: Case) -> Iterator[Signal]:
+    """A stolen greeting, used again as the author of a line."""
+    helo = case.border.helo
+    said = _greeted_address(helo)
+    if helo is None or (said == case.border.ip if said else not _is_our_name(helo, case)):
+        return
+    for hop in case.claimed:
+        if hop.by is None:
+            continue
+        if _greeted_address(hop.by) == said if said else hop.by.lower() == helo.lower():
+            yield Signal("chain.by_is_helo", detail=f"hop {hop.index} claims to be by {hop.by}")
+
+
+def _broken_link(case: Case) -> Iterator[Signal]:
+    above = case.border
+    for hop in case.claimed:
+        if hop.by is not None and above.kind is HopKind.RELAY and not _is_linked(above, hop.by):
+            yield Signal(
+                "chain.broken_link",
+                1.0 if above is case.border else 0.5,
+                f"hop {hop.index} is by {hop.by}, hop {above.index} came from {_names(above)}",
+            )
+        if hop.kind is HopKind.RELAY:
+            above = hop
+
+
+def _is_linked(above: Hop, by: str) -> bool:
+    """Whether the host that wrote *by* may be the one that *above* received from."""
+    stated = _greeted_address(by)
+    if stated is not None:
+        return (
+            stated == above.ip or is_in(stated, _INSIDE) or stated == _greeted_address(above.helo)
+        )
+    names = [_site(name) for name in (above.rdns, above.helo) if name and _is_public_name(name)]
+    return not names or not _is_public_name(by) or _site(by) in names
+
+
+def _names(hop: Hop) -> str:
+    return ", ".join(dict.fromkeys(name for name in (hop.helo, hop.rdns) if name)) or str(hop.ip)
+
+
+_PRIVATE_SUFFIXES = (
+    ".local", ".localdomain", ".lan", ".internal", ".intranet", ".private", ".corp", ".home",
+    ".arpa", ".invalid", ".test", ".localhost",
+)  # fmt: skip
+
+
+def _is_public_name(name: str) -> bool:
+    name = name.lower().rstrip(".")
+    tail = name.rpartition(".")[2]
+    return "." in name and tail.isalpha() and not name.endswith(_PRIVATE_SUFFIXES)
+
+
+def _site(name: str) -> str:
+    """The part of a name that one organisation owns, nearly enough: ``example.co.uk``."""
+    labels = name.lower().rstrip(".").split(".")
+    keep = 3 if len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= 3 else 2
+    return ".".join(labels[-keep:])
+
+
+def _time_backwards(case: Case) -> Iterator[Signal]:
+    above = case.border
+    for hop in case.claimed:
+        if hop.at is None:
+            continue
+        if above.at is not None and hop.at - above.at > _CLOCK_SLACK:
+            ahead = hop.at - above.at
+            yield Signal(
+                "chain.time_backwards",
+                1.0 if ahead > _SURELY_BACKWARDS else 0.5,
+                f"hop {hop.index} is {_span(ahead)} later than hop {above.index} above it",
+            )
+        above = hop
+
+
+def _bad_zone(case: Case) -> Iterator[Signal]:
+    for hop in case.claimed:
+        if hop.at_defect == dates.BAD_ZONE:
+            yield Signal("chain.bad_zone", detail=f"hop {hop.index}: {_date_text(hop)}")
+
+
+def _bad_date(case: Case) -> Iterator[Signal]:
+    received = next((hop.at for hop in reversed(case.believed) if hop.at is not None), None)
+    for hop in case.claimed:
+        if hop.at is None:
+            if hop.at_defect in (dates.UNREADABLE, dates.IMPOSSIBLE):
+                yield Signal("chain.bad_date", detail=f"hop {hop.index}: {hop.at_defect}")
+            elif hop.at_defect == dates.MISSING and hop.kind is HopKind.RELAY:
+                yield Signal("chain.bad_date", 0.5, f"hop {hop.index}: {hop.at_defect}")
+        elif received is not None and abs(received - hop.at) > _LONGEST_WAY:
+            away = _span(abs(received - hop.at))
+            yield Signal("chain.bad_date", detail=f"hop {hop.index} is {away} from the receipt")
+
+
+def _date_text(hop: Hop) -> str:
+    return hop.raw.rpartition(";")[2].strip()
+
+
+def _span(time: timedelta) -> str:
+    minutes = int(time.total_seconds() // 60)
+    days, hours = minutes // 1440, minutes // 60 % 24
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60} min"
+
+
+_DATE_COMMENT = re.compile(
+    r"\(\[?(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), ?\d{1,2} [A-Z][a-z]{2} \d{2,4} \d", re.IGNORECASE
+)
+
+
+def _date_in_address(case: Case) -> Iterator[Signal]:
+    for hop in case.claimed:
+        found = _DATE_COMMENT.search(hop.raw)
+        if found is not None and hop.ip is None:
+            yield Signal(
+                "chain.date_in_address", detail=f"hop {hop.index}: {hop.raw[found.start() :][:40]}"
+            )
+
+
+def _false_by(case: Case) -> Iterator[Signal]:
+    for hop in case.claimed:
+        house = _house(hop.by)
+        if house is None or hop.source is not HopSource.HEADER or hop.dialect in house.dialects:
+            continue
+        if hop.dialect or hop.protocol not in house.protocols:
+            yield Signal(
+                "chain.false_by",
+                detail=f"hop {hop.index}: {house.domain} writes no such line "
+                f"({hop.dialect or hop.protocol or 'nothing known'})",
+            )
+
+
+def _house(by: str | None) -> House | None:
+    if by is None:
+        return None
+    name = by.lower().rstrip(".")
+    return next(
+        (house for house in HOUSES if name == house.domain or name.endswith("." + house.domain)),
+        None,
+    )
+
+
+RULES: tuple[_Rule, ...] = (
+    _own_name,
+    _bare_address,
+    _literal_mismatch,
+    _no_dot,
+    _by_is_helo,
+    _broken_link,
+    _time_backwards,
+    _bad_zone,
+    _bad_date,
+    _date_in_address,
+    _false_by,
+)
