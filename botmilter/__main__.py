@@ -1,0 +1,13 @@
+"""``python -m botmilter`` and the ``botmilter`` command."""
+
+from __future__ import annotations
+
+from botmilter.cli import botmilter
+
+
+def main() -> None:
+    botmilter(prog_name="botmilter")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What several commands share: options, settings, output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from botmilter import config
+from botmilter.config import Settings
+from botmilter.net import printable
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def config_options(command: Command) -> Command:
+    """``--config FILE`` and ``--set KEY=VALUE``."""
+    with_set = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="One setting for this run, as in TOML: weights.os.client=4",
+    )(command)
+    return click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        help=f"Configuration; {config.DEFAULT_PATH} where that exists, else the defaults.",
+    )(with_set)
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a line, for programs."
+)
+
+
+def settings(config_file: Path | None, overrides: Sequence[str] = ()) -> Settings:
+    """The settings in force.  Raises ConfigError."""
+    return config.load(effective_path(config_file), overrides)
+
+
+def effective_path(config_file: Path | None) -> Path | None:
+    """The file that is read: the one named, or the machine's own; None: neither is there."""
+    if config_file is None and config.DEFAULT_PATH.is_file():
+        return config.DEFAULT_PATH
+    return config_file
+
+
+def print_json(plain: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(plain, ensure_ascii=True, allow_nan=False))
+
+
+def console() -> Console:
+    """Standard output as rich draws it: no markup, so that a host name cannot set colours."""
+    return Console(markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def shown(text: object, limit: int = 200, style: str = "") -> Text:
+    """*text*, which may be hostile, for a cell of a table."""
+    return Text(printable(str(text), limit), style)
