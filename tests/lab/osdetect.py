@@ -43,6 +43,8 @@ class Scan:
     last_at: float
     sent: dict[str, int] = field(default_factory=dict)
     """Initial sequence number by probe: a repeated probe gets the same again."""
+    steps: list[int] = field(default_factory=list)
+    """By how many of the persona's steps it grew each time."""
     last: int = _ISN
 
 
@@ -105,26 +107,29 @@ def _choose(letter: str, other: int, peers: int) -> int:
 def _sequence_number(persona: Persona, scan: Scan, probe: str, now: float) -> int:
     if probe not in scan.sent:
         if scan.sent:
-            scan.last += _increment(persona, len(scan.sent) - 1, now - scan.last_at)
+            scan.steps.append(_steps(persona, scan.steps, now - scan.last_at))
+            scan.last += scan.steps[-1] * persona.sequences.step
         scan.last &= 0xFFFFFFFF
         scan.sent[probe], scan.last_at = scan.last, now
     return scan.sent[probe]
 
 
-def _increment(persona: Persona, place: int, elapsed_s: float) -> int:
-    """How far the sequence number moves.  A large common step is counted on nmap's nominal
-    0.1 s, so that scheduling noise does not add or drop a step."""
+def _steps(persona: Persona, before: list[int], elapsed_s: float) -> int:
+    """How far the sequence number moves.
+
+    A large common step is counted on nmap's nominal 0.1 s, so that scheduling noise does not add
+    or drop one.  The second move has no common divisor with the first, so that nmap finds the
+    step and not a multiple.
+    """
     numbers = persona.sequences
-    rates = personas.increments(numbers)
     if not numbers.rate:
         return 0
     span_s = elapsed_s if numbers.step <= 9 else 0.1
-    steps = max(1, round(rates[place % 5] * span_s / numbers.step))
-    if numbers.step <= 9:
-        first = max(1, round(rates[0] * 0.1 / numbers.step))
-        while place == 1 and math.gcd(first, steps) != 1:
-            steps += 1
-    return steps * numbers.step
+    rates = personas.increments(numbers)
+    steps = max(1, round(rates[len(before) % len(rates)] * span_s / numbers.step))
+    while len(before) == 1 and numbers.step <= 9 and math.gcd(before[0], steps) != 1:
+        steps += 1
+    return steps
 
 
 def _clock(persona: Persona, scan: Scan, now: float) -> int:

@@ -223,7 +223,7 @@ def _tcp_reply(test: Mapping[str, str], congested: str = "N") -> TcpReply:
         ack=_longest(test.get("A", "Z")),
         flags=flags | (packets.CWR if congested in "SO" else 0),
         options=_longest(test.get("O", "")),
-        data=_data_of_crc(_number(test.get("RD", "0"))),
+        data=data_of_crc(_number(test.get("RD", "0"))),
         reserved=8 if "R" in quirks else 0,
         urgent=0xBEEF if "U" in quirks else 0,
     )
@@ -261,7 +261,7 @@ def _sequences(test: Mapping[str, str]) -> Sequences:
     tcp, icmp, shared = _idents(test)
     step = max(1, int(re.split(r"[-|]", test.get("GCD", "1").lstrip("><"))[0], 16))
     rate = _power(_number(test.get("ISR", "0")))
-    spread = _power(_number(test.get("SP", "0"))) * (step if step > 9 else 1)
+    spread = _spread(test, rate, unit=step if step > 9 else 1)
     return Sequences(
         rate=rate,
         spread=spread,
@@ -272,6 +272,14 @@ def _sequences(test: Mapping[str, str]) -> Sequences:
         shared_ident=shared,
         timestamp_hz=_timestamp_hz(test.get("TS", "U").split("|")[0]),
     )
+
+
+def _spread(test: Mapping[str, str], rate: float, unit: int) -> float:
+    """The middle of SP's range; its low end where the middle is less than a twentieth of the
+    rate, since then what the scheduler adds to nmap's times is no longer small beside it."""
+    expression = test.get("SP", "0")
+    middle, low = _number(expression), int(re.split(r"[-|]", expression)[0], 16)
+    return unit * _power(middle if unit * _power(middle) > rate / 20 else low)
 
 
 def _power(eighths: int) -> float:
@@ -353,7 +361,7 @@ def _crc_table() -> list[int]:
     return table
 
 
-def _data_of_crc(crc: int) -> bytes:
+def data_of_crc(crc: int) -> bytes:
     """Four bytes whose CRC-32 is *crc*, nothing for zero: some systems put text into a reset and
     nmap keeps its checksum.  Runs the register backwards over the four steps."""
     if not crc:

@@ -190,7 +190,7 @@ class LiveHost:
             return osdetect.answer_echo(self._persona, number, packet)
         rest = packet.payload[4:]
         if ping is Ping.FALSE_TIME:
-            rest = rest[:4] + b"\x42\x7f" * ((len(rest) - 3) // 2)
+            rest = rest[:4] + b"\x42\x7f" * (len(rest) // 2 - 2)
         elif ping is Ping.CUT:
             rest = rest[:4]
         src = packet.dst + (ping is Ping.THIRD_HOST)
