@@ -76,7 +76,7 @@ need_venv() {
 # Daemons that only the demonstration and the tests run: unpacked, never installed, so that no
 # service is started and the machine's own MTA stays what it is.
 need_daemons() {
-    daemons=$(tests/lab/unpack .cache/daemons postfix nsd) ||
+    daemons=$(tests/lab/unpack .cache/daemons "$@") ||
         die "could not unpack the daemons for the lab"
 }
 
