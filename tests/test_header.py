@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -182,3 +183,13 @@ def test_what_is_not_ours_is_refused_with_what_was_expected(value: str, complain
 def test_a_later_versions_parameters_are_passed_over() -> None:
     said = header.parse("clean; score=-3.0; origin=2001:db8::1; colour=green")
     assert said == header.Value(Label.CLEAN, -3.0, ip_address("2001:db8::1"))
+
+
+def test_the_example_in_the_docs_is_what_is_rendered() -> None:
+    seen = verdict(
+        reasons=(("os.client", 3.0), ("smtp.filtered", 1.5), ("rdns.dynamic", 1.5)),
+        missing=("p0f",),
+    )
+    example = "".join(f"{name}: {value}\n" for name, value in header.render(seen))
+    docs = Path(__file__).parent.parent / "docs/header.md"
+    assert f"```\n{example}```\n" in docs.read_text()
