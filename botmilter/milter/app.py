@@ -21,17 +21,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import milter
 
-from botmilter.milter.base import Begun, Judge, Judgement
+from botmilter.milter.base import Begun, Judge, Judgement, Start
 from botmilter.milter.session import Macros, Session, forged
 from botmilter.net import printable
 
 log = logging.getLogger(__name__)
-
-Start = Literal["connect", "data", "headers"]
 
 ACTIONS = milter.ADDHDRS | milter.CHGHDRS
 
@@ -147,7 +145,7 @@ class App:
 
     def end_of_mail(self, ctx: Context) -> int:
         connection = self._connection(ctx)
-        for name, place in forged(connection.headers, self._judge.own_headers):
+        for name, place in forged(connection.headers, self._judge.is_ours):
             ctx.chgheader(name, place, "")
         started = time.monotonic()
         mail = connection.transaction(_macros(ctx))

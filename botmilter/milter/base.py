@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from botmilter.milter.session import Transaction
+
+#: When a judgement begins, at the latest at the end of the mail: as the client connects, at DATA,
+#: or with the whole header known.
+Start = Literal["connect", "data", "headers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,8 @@ class Begun(Protocol):
 
 
 class Judge(Protocol):
-    @property
-    def own_headers(self) -> frozenset[str]:
-        """Lower-case names of the fields that only we may set."""
+    def is_ours(self, name: str) -> bool:
+        """Whether only we may set a field of this name."""
 
     def begin(self, mail: Transaction) -> Begun | None:
         """Start what can be started with what is known so far.  Never waits."""

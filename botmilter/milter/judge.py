@@ -22,9 +22,8 @@ class MailJudge:
         self._prefix = prefix
         self._host = host
 
-    @property
-    def own_headers(self) -> frozenset[str]:
-        return header.own_names(self._prefix)
+    def is_ours(self, name: str) -> bool:
+        return header.is_ours(name, self._prefix)
 
     def begin(self, mail: Transaction) -> Ticket | None:
         """None unless the origin is certain by now: before the header is there, it is only where

@@ -152,8 +152,8 @@ def sender_domain(sender: bytes) -> str | None:
     return domain or None
 
 
-def forged(headers: Iterable[Field], own: frozenset[str]) -> list[tuple[str, int]]:
-    """Every field named like one of *own* (lower case): name and place to delete it at.
+def forged(headers: Iterable[Field], is_ours: Callable[[str], bool]) -> list[tuple[str, int]]:
+    """Every field with a name of ours: name and place to delete it at.
 
     Places count from 1 for each name, as ``smfi_chgheader`` wants it.  The last comes first: one
     MTA's count moves up when a field goes, the other's does not.
@@ -161,7 +161,8 @@ def forged(headers: Iterable[Field], own: frozenset[str]) -> list[tuple[str, int
     seen: Counter[str] = Counter()
     found = []
     for name, _ in headers:
-        if (key := name.strip().lower()) in own:
+        if is_ours(name):
+            key = name.lower()
             seen[key] += 1
             found.append((name, seen[key]))
     return found[::-1]

@@ -1,5 +1,6 @@
-"""A filter process for the tests: the real callbacks over libmilter, with a judge that says
-what it was asked.  ``python -m tests.milter.filter CONNECTION START``.
+"""A filter process for the tests: the real daemon and callbacks over libmilter, with a judge
+that says what it was asked.  ``python -m tests.milter.filter FILE``; FILE holds the settings as
+JSON and is read again at a reload.
 
 The sender's domain chooses what the judge does, so that one process serves all tests.
 """
@@ -8,13 +9,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
-from typing import get_args
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
 
-from botmilter.milter import app
+from botmilter import header
+from botmilter.errors import ConfigError, SetupError
 from botmilter.milter.base import Begun, Judgement
+from botmilter.milter.daemon import Daemon, Service
+from botmilter.milter.privileged import PrivilegedClient
 from botmilter.milter.session import Transaction
+from botmilter.model import IPAddress
+from botmilter.net import ProbeGuard
 
 SLOW_S = 0.5
 
@@ -25,13 +34,20 @@ class Ticket:
 
     def abandon(self) -> None:
         self.abandoned = True
-        print("abandoned", file=sys.stderr, flush=True)
+        logging.info("abandoned")
 
 
 class EchoJudge:
     """Puts what it knows of the mail into the header."""
 
-    own_headers = frozenset({"x-bot-verdict", "x-bot-score", "x-bot-level"})
+    def __init__(self, client: PrivilegedClient, mark: str) -> None:
+        if mark == "broken":
+            raise SetupError("this configuration cannot work")
+        self._client = client
+        self._mark = mark
+
+    def is_ours(self, name: str) -> bool:
+        return header.is_ours(name)
 
     def begin(self, mail: Transaction) -> Ticket:
         return Ticket()
@@ -61,16 +77,68 @@ class EchoJudge:
             "sender": mail.sender_domain,
             "fields": len(mail.headers),
             "begun": begun is not None,
+            "mark": self._mark,
+            "pid": os.getpid(),
+            "uid": os.getuid(),
+            "capabilities": _status("CapEff"),
+            "asked": self._asked(mail),
         }
 
+    def _asked(self, mail: Transaction) -> object:
+        """Sender domain ``OPERATION.ask.example`` has the privileged process do it."""
+        operation, _, rest = (mail.sender_domain or "").partition(".")
+        if rest != "ask.example" or mail.hop.ip is None:
+            return None
+        try:
+            return self._client.call(operation, mail.hop.ip, 1.0)
+        except (SetupError, TimeoutError) as error:
+            return f"{type(error).__name__}: {error}"
 
-def main(connection: str, start: str) -> None:
+
+def load(path: Path) -> Service:
+    given = json.loads(path.read_text())
+    if not isinstance(given, dict):
+        raise ConfigError(str(path), ["a table expected"])
+    guard = ProbeGuard(allow_networks=(ip_network("198.18.0.0/15"),))
+    return Service(
+        socket=given["socket"],
+        socket_mode=given.get("socket_mode", 0o600),
+        socket_group="",
+        user=given.get("user", ""),
+        workers=given.get("workers", 1),
+        start=given.get("start", "data"),
+        stop_grace_s=given.get("stop_grace_s", 5.0),
+        guard=guard,
+        operations={"double": double, "status": status, "fail": fail, "die": die},
+        make_judge=lambda client: EchoJudge(client, given.get("mark", "")),
+    )
+
+
+def double(ip: IPAddress, limit_s: float) -> dict[str, Any]:
+    return {"ip": str(ip), "limit_s": limit_s * 2}
+
+
+def status(ip: IPAddress, limit_s: float) -> dict[str, Any]:
+    return {"uid": os.getuid(), "capabilities": _status("CapEff"), "ambient": _status("CapAmb")}
+
+
+def fail(ip: IPAddress, limit_s: float) -> dict[str, Any]:
+    raise OSError("nmap\nis away")
+
+
+def die(ip: IPAddress, limit_s: float) -> dict[str, Any]:
+    os._exit(9)
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith(key))
+
+
+def main(path: str) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    (chosen,) = (one for one in get_args(app.Start) if one == start)
-    app.open_socket(app.App(EchoJudge(), chosen), connection)
-    print("ready", file=sys.stderr, flush=True)
-    app.serve()
+    return Daemon(lambda: load(Path(path))).run()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,234 @@
+"""The one small process that holds CAP_NET_RAW.
+
+It takes an operation, a canonical address and a limit, nothing else, and gives back what the
+operation measured.  The workers, which parse hostile mail, hold no capability; a worker taken
+over can make us probe public hosts, within the guard's rules, and no more.
+
+Transport: one SOCK_SEQPACKET pair shared by all workers.  A request is a JSON datagram
+``{"operation", "ip", "limit_s"}`` with a socket of its own for the answer (SCM_RIGHTS).  The
+parent keeps both ends, so that a new process takes over where a killed one left.  The process
+ends when nobody holds the other end any more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ipaddress
+import json
+import logging
+import os
+import pwd
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from botmilter.clock import Deadline
+from botmilter.errors import SetupError
+from botmilter.model import IPAddress
+from botmilter.net import ProbeGuard, printable
+
+log = logging.getLogger(__name__)
+
+#: Measures one address within so many seconds; gives plain JSON data.
+Operation = Callable[[IPAddress, float], dict[str, Any]]
+
+_AT_ONCE = 64
+_LIMIT_AT_MOST_S = 120.0
+#: What a limit may be overstepped by before the client gives up: starting and reaping nmap.
+_GRACE_S = 2.0
+_REQUEST_AT_MOST = 1024
+_ANSWER_AT_MOST = 1024 * 1024
+
+
+# -- the process --------------------------------------------------------------------------------
+
+
+class Prober:
+    """Answers requests from *channel* until its other end is closed everywhere."""
+
+    def __init__(
+        self, channel: socket.socket, operations: Mapping[str, Operation], guard: ProbeGuard
+    ) -> None:
+        self._channel = channel
+        self._operations = operations
+        self._guard = guard
+        self._room = threading.BoundedSemaphore(_AT_ONCE)
+
+    def serve(self) -> None:
+        while True:
+            request, fds, _, _ = socket.recv_fds(self._channel, _REQUEST_AT_MOST, 1)
+            if not request:
+                return
+            for fd in fds:
+                self._start(request, socket.socket(fileno=fd))
+
+    def _start(self, request: bytes, reply: socket.socket) -> None:
+        if not self._room.acquire(blocking=False):
+            _answer(reply, {"error": f"busy: {_AT_ONCE} operations under way"})
+            return
+        try:
+            threading.Thread(target=self._run, args=(request, reply), daemon=True).start()
+        except RuntimeError:
+            self._room.release()
+            _answer(reply, {"error": "no thread left"})
+
+    def _run(self, request: bytes, reply: socket.socket) -> None:
+        try:
+            operation, ip, limit_s = self._checked(request)
+            _answer(reply, {"result": operation(ip, limit_s)})
+        except Exception as error:  # whatever it was, the other side is told
+            _answer(reply, {"error": printable(f"{type(error).__name__}: {error}")})
+        finally:
+            self._room.release()
+
+    def _checked(self, request: bytes) -> tuple[Operation, IPAddress, float]:
+        """Raises ValueError or KeyError; trusts nothing that came."""
+        data = json.loads(request)
+        ip = ipaddress.ip_address(str(data["ip"]))
+        if refusal := self._guard.refusal(ip):
+            raise ValueError(f"{ip} must not be probed: {refusal}")
+        limit_s = float(data["limit_s"])
+        if not 0 < limit_s <= _LIMIT_AT_MOST_S:
+            raise ValueError(f"limit_s from 0 to {_LIMIT_AT_MOST_S:.0f} expected, got {limit_s}")
+        return self._operations[str(data["operation"])], ip, limit_s
+
+
+def _answer(reply: socket.socket, answer: dict[str, Any]) -> None:
+    """A client that has gone away is no matter of ours."""
+    with reply:
+        try:
+            reply.settimeout(_GRACE_S)
+            reply.sendall(json.dumps(answer).encode())
+        except (OSError, TypeError, ValueError) as error:
+            log.debug("no answer given: %s", error)
+
+
+# -- the workers' side --------------------------------------------------------------------------
+
+
+class PrivilegedClient:
+    """Asks the privileged process.  Safe for many threads."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+
+    def call(self, operation: str, ip: IPAddress, limit_s: float) -> dict[str, Any]:
+        """What *operation* measured at *ip*.
+
+        Blocks at most *limit_s* and two seconds.  Raises TimeoutError when that is over, and
+        SetupError where the operation failed, was refused or nobody answers, with the reason.
+        """
+        mine, theirs = socket.socketpair()
+        with mine:
+            with theirs:
+                self._send(operation, ip, limit_s, theirs)
+            answer = json.loads(_read_all(mine, Deadline.after(limit_s + _GRACE_S)) or b"{}")
+        if "result" in answer:
+            return dict(answer["result"])
+        raise SetupError(f"{operation}: {answer.get('error', 'the privileged process ended')}")
+
+    def operation(self, name: str) -> Operation:
+        """*name* as a function, as probes take it."""
+
+        def call(ip: IPAddress, limit_s: float) -> dict[str, Any]:
+            return self.call(name, ip, limit_s)
+
+        return call
+
+    def _send(self, operation: str, ip: IPAddress, limit_s: float, reply: socket.socket) -> None:
+        request = {"operation": operation, "ip": str(ip), "limit_s": limit_s}
+        try:
+            socket.send_fds(
+                self._channel,
+                [json.dumps(request).encode()],
+                [reply.fileno()],
+                socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL,
+            )
+        except BlockingIOError:
+            raise SetupError(f"{operation}: the privileged process is busy") from None
+        except OSError as error:
+            raise SetupError(f"{operation}: no privileged process: {error}") from error
+
+
+def _read_all(reply: socket.socket, deadline: Deadline) -> bytes:
+    """All until the end; raises TimeoutError."""
+    chunks: list[bytes] = []
+    size = 0
+    while size < _ANSWER_AT_MOST:
+        left = deadline.left()
+        if left <= 0:
+            raise TimeoutError("the privileged process gave no answer in time")
+        reply.settimeout(left)
+        chunk = reply.recv(65536)
+        if not chunk:
+            break
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks)
+
+
+def channel() -> tuple[socket.socket, socket.socket]:
+    """The prober's end and the workers' end."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+# -- privileges ---------------------------------------------------------------------------------
+
+CAP_NET_RAW = 13
+
+# linux/prctl.h and linux/capability.h
+_PR_SET_KEEPCAPS = 8
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+def become(user: str, keep: frozenset[int] = frozenset()) -> None:
+    """Be *user* from now on, with the capabilities *keep* and no other.
+
+    An empty *user*, or not being root, leaves the user as it is; the capabilities go all the
+    same, except root's own.  Kept ones are ambient: nmap, which has none of its own, inherits
+    them (and wants ``--privileged`` to believe it).  Raises SetupError.
+    """
+    is_root = os.geteuid() == 0
+    if is_root and not user:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if is_root:
+        _check(libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "keep capabilities")
+        _set_user(user)
+    kept = sum(1 << one for one in keep & _permitted())
+    _set_capabilities(libc, kept)
+    _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "clear ambient")
+    for one in keep & _permitted():
+        _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, one, 0, 0), "raise ambient")
+
+
+def _set_user(user: str) -> None:
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise SetupError(f"[milter] user: there is no user {user!r} on this machine") from None
+    os.initgroups(user, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+
+
+def _permitted() -> frozenset[int]:
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - a kernel file
+        mask = next(int(line.split()[1], 16) for line in status if line.startswith("CapPrm:"))
+    return frozenset(bit for bit in range(64) if mask >> bit & 1)
+
+
+def _set_capabilities(libc: ctypes.CDLL, mask: int) -> None:
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    data = (ctypes.c_uint32 * 6)(low, low, low, high, high, high)
+    _check(libc.capset(header, data), "drop capabilities")
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        raise SetupError(f"cannot {what}: {os.strerror(ctypes.get_errno())}")

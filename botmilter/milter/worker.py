@@ -1,0 +1,105 @@
+"""One worker process: serves the shared listening socket with libmilter until told to stop.
+
+libmilter can only listen on a socket it opened itself, removes the socket's file when it stops,
+and its stop cuts sessions off between two commands.  So it opens a socket of no importance, and
+the shared one is put in its place (``dup2``); to drain, a pipe that never has anything takes that
+place, libmilter goes on with the sessions it has, and the process ends when they are over.
+
+Told what to do through a socket to the parent: ``d`` drains; its end says that the parent is
+gone, and then the worker goes too.  It says ``r`` when it is ready.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from botmilter.clock import Deadline
+from botmilter.milter import app
+
+log = logging.getLogger(__name__)
+
+READY, DRAIN = b"r", b"d"
+
+#: Between two looks at the open sessions.
+_LOOK_S = 0.1
+
+
+class Worker:
+    """Serves *listener* with *filter_app*; obeys *control*."""
+
+    def __init__(
+        self,
+        filter_app: app.App,
+        listener: socket.socket,
+        control: socket.socket,
+        stop_grace_s: float,
+    ) -> None:
+        self._app = filter_app
+        self._listener = listener
+        self._control = control
+        self._stop_grace_s = stop_grace_s
+
+    def run(self) -> int:
+        """Serve until libmilter gives up; a drained worker ends the process from its own thread."""
+        place = _libmilters_place(self._app, self._listener.family)
+        os.dup2(self._listener.fileno(), place)
+        threading.Thread(target=self._obey, args=(place,), daemon=True).start()
+        self._control.send(READY)
+        app.serve()
+        return 1
+
+    def _obey(self, place: int) -> None:
+        order = self._control.recv(1)
+        never, _held = os.pipe()
+        os.dup2(never, place)
+        if not order:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._drain(Deadline.after(self._stop_grace_s))
+        os._exit(0)
+
+    def _drain(self, deadline: Deadline) -> None:
+        """Until two looks find no session: one may have been accepted just before."""
+        quiet = 0
+        while quiet < 2 and not deadline.is_over:
+            quiet = 0 if self._app.open_sessions else quiet + 1
+            time.sleep(_LOOK_S)
+        if self._app.open_sessions:
+            log.warning("%d sessions cut off at the end of the grace", self._app.open_sessions)
+
+
+def _libmilters_place(filter_app: app.App, family: socket.AddressFamily) -> int:
+    """The descriptor on which libmilter will accept, opened for the same address family."""
+    before = _descriptors()
+    with tempfile.TemporaryDirectory(prefix="botmilter-") as folder:
+        addresses = {
+            socket.AF_UNIX: f"unix:{Path(folder) / 'unused'}",
+            socket.AF_INET: "inet:0@127.0.0.1",
+            socket.AF_INET6: "inet6:0@::1",
+        }
+        app.open_socket(filter_app, addresses[family])
+    (place,) = (fd for fd in _descriptors() - before if _is_listening(fd))
+    return place
+
+
+def _descriptors() -> set[int]:
+    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
+
+
+def _is_listening(fd: int) -> bool:
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            return False
+    except OSError:  # the descriptor of the listing itself
+        return False
+    with socket.socket(fileno=os.dup(fd)) as one:
+        return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
