@@ -25,9 +25,10 @@ from botmilter.net import is_in, parse_ip
 from botmilter.received import dates
 from botmilter.received.origin import is_loopback, is_named
 
-#: Clocks of honest hosts differ by minutes; a zone set wrong makes it whole hours.
-_CLOCK_SLACK = timedelta(minutes=15)
-_SURELY_BACKWARDS = timedelta(hours=2)
+#: Clocks of honest hosts are wrong by minutes, and by an hour twice a year.
+_CLOCK_SLACK = timedelta(minutes=70)
+#: More than a wrong zone explains.
+_SURELY_BACKWARDS = timedelta(hours=14)
 #: Queues give up after five days (RFC 5321 section 4.5.4.1); two more for moderated lists.
 _LONGEST_WAY = timedelta(days=7)
 
@@ -269,8 +270,8 @@ def _date_text(hop: Hop) -> str:
 
 def _span(time: timedelta) -> str:
     minutes = int(time.total_seconds() // 60)
-    days, hours = minutes // 1440, minutes // 60 % 24
-    return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60} min"
+    hours = minutes // 60
+    return f"{hours // 24} days" if hours >= 72 else f"{hours} h {minutes % 60} min"
 
 
 _DATE_COMMENT = re.compile(
