@@ -93,6 +93,21 @@ def _registered(name: str, *, only_icann: bool) -> str | None:
     return _suffixes(only_icann).privatesuffix(name)
 
 
+def _ends_in_known_domain(name: str) -> bool:
+    """Whether the last label is a top-level domain of the list; an internationalised one counts."""
+    label = name.rpartition(".")[2]
+    return not label.isascii() or label.startswith("xn--") or _known_suffix(label)
+
+
+@cache
+def _list_of_known() -> PublicSuffixList:
+    return PublicSuffixList(accept_unknown=False)
+
+
+def _known_suffix(label: str) -> bool:
+    return _list_of_known().publicsuffix(label) is not None
+
+
 def _host_part(name: str) -> str:
     """What stands before the registered domain: what the domain's owner named one host."""
     domain = _registered(name, only_icann=True)
@@ -292,6 +307,20 @@ def helo_signals(helo: str | None, ip: IPAddress | None, rdns: str | None) -> tu
     return _name_signals(text, ip, rdns)
 
 
+def is_provider(helo: str, rdns: str | None) -> bool:
+    """Whether *helo* claims to be a large mail provider's and *rdns* does not bear it out.
+
+    Their hosts greet with a host's name, never with the bare domain; a longer name is held
+    against what the receiver looked up.
+    """
+    domain = registered_domain(helo)
+    if domain is None or domain.partition(".")[0] not in vocabulary.PROVIDERS:
+        return False
+    if rdns is None:
+        return clean(helo) == domain
+    return not same_organisation(helo, rdns)
+
+
 def _literal_signals(text: str, ip: IPAddress | None) -> tuple[Signal, ...]:
     claimed = parse_ip(text.strip("[]").removeprefix("ipv6:"))
     if claimed is None or ip is None or claimed == ip:
@@ -301,8 +330,11 @@ def _literal_signals(text: str, ip: IPAddress | None) -> tuple[Signal, ...]:
 
 def _name_signals(helo: str, ip: IPAddress | None, rdns: str | None) -> tuple[Signal, ...]:
     found: list[Signal] = []
-    if dynamic := is_dynamic(helo, ip):
+    dynamic = is_dynamic(helo, ip)
+    if dynamic and clean(rdns or "") != helo:  # what its name says is said once
         found.append(Signal("helo.dynamic", dynamic.strength, f"{helo}: {dynamic.detail}"))
+    if not _ends_in_known_domain(helo):
+        found.append(Signal("helo.no_tld", 1.0, helo))
     if rdns and clean(rdns) != helo and not same_organisation(helo, rdns):
         found.append(Signal("helo.mismatch", 1.0, f"{helo}, its name is {rdns}"))
     return tuple(found)

@@ -27,6 +27,8 @@ NAMES_AT_MOST = 3.0
 DNSBL_AT_MOST = 3.0
 #: Forged lines are the sender's, who may be the user of an honest but open relay.
 CHAIN_AT_MOST = 2.0
+#: Date, Message-ID and lists: easily forged to look right, seldom wrong where all is well.
+PATH_AT_MOST = 2.0
 #: How far below the threshold for ``bot`` the ceiling is.
 CEILING_GAP = 0.1
 
@@ -188,6 +190,7 @@ _GROUP_RULES: dict[Group, _GroupRule] = {
     Group.CLEAR: _clear,
     Group.DNSBL: _at_most(DNSBL_AT_MOST),
     Group.CHAIN: _at_most(CHAIN_AT_MOST),
+    Group.PATH: _at_most(PATH_AT_MOST),
     Group.NOTE: _all,
 }
 

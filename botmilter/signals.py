@@ -27,6 +27,8 @@ class Group(StrEnum):
     DNSBL = "dnsbl"
     CHAIN = "chain"
     """The mail's header contradicts itself."""
+    PATH = "path"
+    """What the mail program wrote of time and place, held against how the mail came."""
     NOTE = "note"
     """Said for the reader; no points by default."""
 
@@ -76,6 +78,8 @@ TABLE: tuple[Row, ...] = (
     Row("helo.literal_mismatch", Group.NAMES, 0.5, "its address literal is not its address"),
     Row("helo.dynamic", Group.NAMES, 1.0, "greets with a customer pool's name", _BOTNET),
     Row("helo.unresolved", Group.NAMES, 0.5, "greets with a name that does not exist", _BOTNET),
+    Row("helo.no_tld", Group.NAMES, 0.5, "greets under a top-level domain that is none"),
+    Row("helo.provider", Group.NAMES, 1.5, "greets as a large mail provider it is no host of"),
     # clear
     Row("host.confirmed", Group.CLEAR, -2.0, "confirmed server-like name, equal to its HELO"),
     Row("host.mx", Group.CLEAR, -2.0, "an MX host of the sender's domain"),
@@ -92,6 +96,18 @@ TABLE: tuple[Row, ...] = (
     Row("chain.bad_date", Group.CHAIN, 0.5, "a date far from the receipt, or none"),
     Row("chain.date_in_address", Group.CHAIN, 1.0, "a date where an address belongs"),
     Row("chain.false_by", Group.CHAIN, 1.0, "claims a by whose hosts never write such a line"),
+    # path
+    Row("mail.date_ahead", Group.PATH, 1.0, "Date: is later than the receipt", "servers keep time"),
+    Row("mail.date_behind", Group.PATH, 0.7, "Date: is hours before the receipt"),
+    Row("mail.bad_zone", Group.PATH, 1.5, "Date: in a time zone that does not exist"),
+    Row("mail.no_date", Group.PATH, 0.5, "no Date:, or none that can be read", "RFC 5322, 3.6.1"),
+    Row("mail.no_id", Group.PATH, 0.5, "no Message-ID:", "RFC 5322, 3.6.4"),
+    Row("mail.bad_id", Group.PATH, 0.5, "a Message-ID: without a host", "RFC 5322, 3.6.4"),
+    Row("mail.id_ours", Group.PATH, 1.0, "the receiving host had to add the Message-ID:"),
+    Row("path.direct", Group.PATH, 0.7, "nothing below the border: made on the spot"),
+    Row("path.relayed", Group.PATH, -0.5, "the line below names the origin as it names itself"),
+    Row("path.own_bounce", Group.PATH, -0.5, "wants its errors back in its own domain"),
+    Row("path.list", Group.PATH, -1.0, "list fields of the bounce's or the origin's domain"),
     # ping
     Row("ping.answered", Group.NOTE, 0.0, "answers to ICMP echo"),
     Row("ping.silent", Group.NOTE, 0.0, "no answer to ICMP echo; means nothing by itself"),

@@ -1,0 +1,71 @@
+"""What a saved mail's own header says about its origin: no packet, no look-up.  Pure.
+
+The host that received the mail noted what it saw: the client's greeting and the name it looked
+up.  That is an old observation of ours, made by somebody else; :func:`border_signals` reads it as
+the ``rdns`` probe would read a new one.  :func:`signals` adds what :mod:`botmilter.written` finds;
+the chain's contradictions come from :mod:`botmilter.received.forgery`.
+
+A receiver that notes no names (Exchange) leaves the question open: *no name noted* is then not
+*no name*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from botmilter import names, written
+from botmilter.model import Chain, Hop, Origin, Signal
+
+#: Programs whose line has a place for the looked-up name, so that its absence means something.
+#: Sources as in :mod:`botmilter.received.dialects`.
+NOTES_NAMES = frozenset(
+    {"postfix", "sendmail", "exim", "qmail", "courier", "google", "communigate", "opensmtpd"}
+)
+
+
+def signals(header: bytes, chain: Chain, origin: Origin) -> tuple[Signal, ...]:
+    """All that *header* says of *origin*, but for the chain's own contradictions."""
+    if origin.hop is None or origin.ip is None:
+        return ()
+    said = written.read(written.fields(header))
+    return (*border_signals(origin.hop), *written.signals(said, chain, origin))
+
+
+def border_signals(hop: Hop) -> tuple[Signal, ...]:
+    """The names that the receiver of *hop* noted."""
+    return (
+        *_rdns_signals(hop),
+        *names.helo_signals(hop.helo, hop.ip, hop.rdns),
+        *_helo_against_no_name(hop),
+        *_clear_signals(hop),
+    )
+
+
+def _rdns_signals(hop: Hop) -> Iterator[Signal]:
+    if not hop.rdns:
+        if hop.dialect in NOTES_NAMES:
+            yield Signal("rdns.none", 1.0, "the receiver noted no name")
+        return
+    if hop.rdns_verified is False:
+        yield Signal("rdns.unconfirmed", 1.0, hop.rdns)
+    if dynamic := names.is_dynamic(hop.rdns, hop.ip):
+        yield Signal("rdns.dynamic", dynamic.strength, f"{hop.rdns}: {dynamic.detail}")
+
+
+def _helo_against_no_name(hop: Hop) -> Iterator[Signal]:
+    if hop.helo and names.is_provider(hop.helo, hop.rdns):
+        yield Signal("helo.provider", 1.0, hop.helo)
+
+
+def _clear_signals(hop: Hop) -> Iterator[Signal]:
+    """A confirmed name that is not a pool's and that the client greets with.
+
+    Half of what the rdns probe makes of it: what the receiver's program calls confirmed we have
+    from its manual, and the look-up is as old as the mail.
+    """
+    if not hop.rdns or hop.rdns_verified is False or not hop.helo:
+        return
+    if names.clean(hop.rdns) != names.clean(hop.helo) or names.is_dynamic(hop.rdns, hop.ip):
+        return
+    server = names.is_server(hop.rdns)
+    yield Signal("host.confirmed", 0.5 if server.strength == 1.0 else 0.25, hop.rdns)
