@@ -83,6 +83,8 @@ class Ping(StrEnum):
     """The reply comes from the next address."""
     CUT = "cut"
     """The reply ends after its eight bytes of header."""
+    CUT_ERROR = "cut-error"
+    """Host unreachable, without the quoted packet that belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)

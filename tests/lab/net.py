@@ -34,6 +34,8 @@ MTA = "198.18.0.1"
 SCANNER = "198.18.0.2"
 SCANNER_IPV6 = "fd00:198:18::2"
 NAME_SERVER = "198.18.0.53"
+#: Packets that may wait for the laboratory; more at once are lost, and :func:`dropped` says so.
+QUEUE_LENGTH = 10_000
 
 _TABLE, _PREFERENCE = "218", "218"
 _TUNSETIFF = 0x400454CA
@@ -56,7 +58,7 @@ link set lo up
 addr replace {MTA}/32 dev lo
 addr replace {NAME_SERVER}/32 dev lo
 addr replace {SCANNER}/32 dev {DEVICE}
-link set {DEVICE} up txqueuelen 10000
+link set {DEVICE} up txqueuelen {QUEUE_LENGTH}
 route replace {NETWORK} dev {DEVICE} src {SCANNER}
 route replace default dev {DEVICE} src {SCANNER}
 route replace local {NETWORK} dev lo table {_TABLE}

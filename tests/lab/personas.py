@@ -7,7 +7,7 @@ file.  Out: a :class:`Persona`, the replies to the sixteen probes that the finge
 A fingerprint gives ranges and alternatives; a persona is one host within them: the middle of a
 range, the longest of alternatives (``AS`` before ``A``: the fuller answer is the one that the
 other lines of a merged fingerprint go with).  Where several fingerprints share a name, the one
-that answers most is taken.
+that answers most is taken, of these the one with the widest range of SP.
 
 Limits: where nmap's own SEQ values contradict each other the nearest that can be played is taken;
 IPv6 has other probes and is not played.
@@ -111,13 +111,14 @@ class Persona:
         return first.ttl if first else 64
 
 
+@cache
 def load(name: str, database: Path = DATABASE) -> Persona:
     """The persona of fingerprint *name*.  Raises UnknownPersonaError, or OSError where nmap's
     database is not installed."""
     blocks = list(_blocks(name, database))
     if not blocks:
         raise UnknownPersonaError(f"{database} has no fingerprint named {name!r}")
-    return _persona(name, min(blocks, key=_silences))
+    return _persona(name, min(blocks, key=lambda block: (_silences(block), -_leeway(block))))
 
 
 @cache
@@ -137,6 +138,14 @@ def _silences(block: list[str]) -> int:
     """How many probes go unanswered."""
     missing = 13 - sum(1 for line in block if _LINE.match(line))
     return missing + sum("R=N" in line for line in block)
+
+
+def _leeway(block: list[str]) -> int:
+    """The width of SP's range: room for a busy machine's scheduler."""
+    for line in block:
+        if match := re.match(r"SEQ\(SP=([0-9A-F]+)-([0-9A-F]+)", line):
+            return int(match[2], 16) - int(match[1], 16)
+    return 0
 
 
 def _persona(name: str, block: list[str]) -> Persona:

@@ -67,12 +67,12 @@ def _serve(device: int) -> None:
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 # whatever was sent before an order was given is in its answer
-                _drain(device, world, timers)
+                _drain(device, world, timers, at_most=net.QUEUE_LENGTH)
                 _reply(_obey(json.loads(line), world))
 
 
-def _drain(device: int, world: World, timers: Timers) -> None:
-    for _ in range(_PACKETS_PER_ROUND):
+def _drain(device: int, world: World, timers: Timers, at_most: int = _PACKETS_PER_ROUND) -> None:
+    for _ in range(at_most):
         try:
             raw = os.read(device, _LONGEST_PACKET)
         except BlockingIOError:

@@ -128,8 +128,9 @@ class Connection:
         if isinstance(step, bytes):
             self._out += step
         elif isinstance(step, Wait):
-            self._waiting = True
-            self._timers.at(now + step.seconds, self._wake)
+            if step.seconds > 0:
+                self._waiting = True
+                self._timers.at(now + step.seconds, self._wake)
         elif step is READ:
             self._reading = True
         else:

@@ -146,6 +146,13 @@ def test_ping_is_answered_honestly_or_not(lab: Lab, ping: Ping, by: str, payload
     assert reply.payload[4:] == b"\0\7\0\1" + payload
 
 
+def test_an_error_may_come_without_the_packet_it_is_about(lab: Lab) -> None:
+    host = replace(worlds.MAIL_SERVER, ip=IPv4Address("198.18.90.6"), ping=Ping.CUT_ERROR)
+    lab.put(host)
+    reply = _ping(host)
+    assert (reply.payload[0], len(reply.payload)) == (packets.UNREACHABLE, 8)
+
+
 def test_a_black_hole_does_not_answer_ping(lab: Lab) -> None:
     with pytest.raises(TimeoutError):
         _ping(worlds.BLACK_HOLE)

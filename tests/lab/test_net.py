@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +33,12 @@ def test_a_namespace_with_a_way_out_is_refused() -> None:
             Lab()
     finally:
         subprocess.run(["ip", "link", "del", "out0"], check=True)
+
+
+def test_the_laboratory_ends_with_whoever_started_it() -> None:
+    code = "import os; from tests.lab.lab import Lab; lab = Lab(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
+    give_up = time.monotonic() + 5
+    while any(name == net.DEVICE for _, name in socket.if_nameindex()):
+        assert time.monotonic() < give_up
+        time.sleep(0.02)

@@ -188,6 +188,9 @@ class LiveHost:
             return None
         if number is not None and self._persona is not None:
             return osdetect.answer_echo(self._persona, number, packet)
+        if ping is Ping.CUT_ERROR:
+            message = packets.icmp(packets.UNREACHABLE, packets.HOST_UNREACHABLE, bytes(4))
+            return Ip4(packet.dst, packet.src, packets.ICMP, message, self._ttl)
         rest = packet.payload[4:]
         if ping is Ping.FALSE_TIME:
             rest = rest[:4] + b"\x42\x7f" * (len(rest) // 2 - 2)

@@ -6,7 +6,8 @@ Every address is in 198.18.0.0/15, every name below ``example``.  Where to look 
   WINDOWS_10, WINDOWS_98, CAMERA, HOME_ROUTER;
 * suspects: VISTA_OR_2008;
 * mail servers: MAIL_SERVER, BSD_MAIL_SERVER, EXCHANGE, FORWARDER, CLOUD_SENDER (does not listen);
-* trouble: BLACK_HOLE, TARPITTED, GARRULOUS, SLOW_SERVER, REJECTING.
+* trouble: BLACK_HOLE, TARPITTED, GARRULOUS, SLOW_SERVER, REJECTING, NOT_SMTP; LYING_PING,
+  PING_BY_ANOTHER, CUT_PING, CUT_PING_ERROR.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ REJECTING = server("198.18.67.4", LINUX, "busy.example", banner("421 too busy"))
 NOT_SMTP = server("198.18.67.5", LINUX, "shell.example", Port(Does.SAYS, "SSH-2.0-OpenSSH_9.2\r\n"))
 LYING_PING = replace(pc("198.18.68.1", XP), ping=Ping.FALSE_TIME, names=())
 PING_BY_ANOTHER = replace(LYING_PING, ip=IPv4Address("198.18.68.2"), ping=Ping.THIRD_HOST)
+CUT_PING = replace(LYING_PING, ip=IPv4Address("198.18.68.3"), ping=Ping.CUT)
+CUT_PING_ERROR = replace(LYING_PING, ip=IPv4Address("198.18.68.4"), ping=Ping.CUT_ERROR)
 
 DEMO = (INFECTED_PC, INFECTED_BEHIND_FORWARDER, MAIL_SERVER, FORWARDER, BLACK_HOLE)
 
@@ -106,7 +109,8 @@ ALL = (
     *DEMO,
     *(WINDOWS_98, WINDOWS_7, WINDOWS_10, VISTA_OR_2008, HOME_ROUTER, CAMERA, OFFICE_PRINTER),
     *(BSD_MAIL_SERVER, EXCHANGE, CLOUD_SENDER),
-    *(TARPITTED, GARRULOUS, SLOW_SERVER, REJECTING, NOT_SMTP, LYING_PING, PING_BY_ANOTHER),
+    *(TARPITTED, GARRULOUS, SLOW_SERVER, REJECTING, NOT_SMTP),
+    *(LYING_PING, PING_BY_ANOTHER, CUT_PING, CUT_PING_ERROR),
 )
 
 #: Beside the hosts' own names.
