@@ -15,6 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from botmilter.cli.common import config_options, console, json_option, print_json, settings, shown
 from botmilter.kinds import network
@@ -30,16 +31,13 @@ _STYLES = {HopRole.TRUSTED: "green", HopRole.BORDER: "bold yellow", HopRole.CLAI
 _RAW_LIMIT = 4000
 
 
-class _Network(click.ParamType):
-    name = "network"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> IPNetwork:
-        try:
-            return network(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _networks(
+    ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
+) -> tuple[IPNetwork, ...]:
+    try:
+        return tuple(network(text) for text in given)
+    except ValueError as error:
+        raise click.BadParameter(f"expected {error}", ctx, param) from None
 
 
 @click.command("trace")
@@ -48,7 +46,7 @@ class _Network(click.ParamType):
     "--trust",
     "networks",
     multiple=True,
-    type=_Network(),
+    callback=_networks,
     metavar="NETWORK",
     help="Believe the lines of these relays, besides the configured ones; may be repeated.",
 )
@@ -144,7 +142,7 @@ def _plain_hop(hop: Hop, role: HopRole | None) -> dict[str, Any]:
         "envelope_from": _text(hop.envelope_from),
         "at": None if hop.at is None else hop.at.isoformat(),
         "at_defect": hop.at_defect,
-        "trusted": role is HopRole.TRUSTED,
+        "trusted": role in (HopRole.TRUSTED, HopRole.BORDER),
         "role": None if role is None else role.value,
         "dialect": hop.dialect or None,
         "raw": printable(hop.raw, _RAW_LIMIT),
@@ -177,26 +175,33 @@ def _draw(
 
 
 def _table(chain: Chain, origin: Origin) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("hop", "", "written by", "peer", "helo", "rdns", "with", "time", "delay"):
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("hop", "", "peer, name", "greeted as", "written by, with", "time, delay"):
         table.add_column(title, overflow="fold")
     roles = origin.roles or (HopRole.CLAIMED,) * len(chain.hops)
-    delays = _delays(chain)
-    for hop, role, delay in zip(chain.hops, roles, delays, strict=True):
+    for hop, role, delay in zip(chain.hops, roles, _delays(chain), strict=True):
         is_origin = origin.hop is hop and origin.ip is not None
         table.add_row(
             str(hop.index),
-            "border, origin" if is_origin else role.value,
-            shown(hop.by or "-", 60),
-            shown(hop.ip if hop.ip is not None else hop.kind.value),
-            shown(hop.helo or "-", 60),
-            shown((hop.rdns or "-") + ("?" if hop.rdns_verified is False else ""), 60),
-            shown((hop.protocol or "-") + (" auth" if hop.authenticated else ""), 30),
-            shown(hop.at.strftime("%Y-%m-%d %H:%M:%S %z") if hop.at else hop.at_defect or "-"),
-            delay,
+            f"{role.value}\n= origin" if is_origin else role.value,
+            _cell(hop.ip or f"({hop.kind.value})", _name(hop)),
+            _cell(hop.helo or "-"),
+            _cell(hop.by or "-", (hop.protocol or "") + (" (login)" if hop.authenticated else "")),
+            _cell(f"{hop.at:%Y-%m-%d %H:%M:%S %z}" if hop.at else hop.at_defect or "-", delay),
             style=_STYLES[role],
         )
     return table
+
+
+def _cell(first: object, second: str = "") -> Text:
+    lines = [shown(first, 80), shown(second, 80)] if second else [shown(first, 80)]
+    return Text("\n").join(lines)
+
+
+def _name(hop: Hop) -> str:
+    if hop.rdns is None:
+        return ""
+    return f"{hop.rdns} (may be forged)" if hop.rdns_verified is False else hop.rdns
 
 
 def _delays(chain: Chain) -> list[str]:
