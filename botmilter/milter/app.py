@@ -33,11 +33,13 @@ log = logging.getLogger(__name__)
 
 ACTIONS = milter.ADDHDRS | milter.CHGHDRS
 
-#: The steps the MTA need not send, less those that an early start listens to.
+#: The steps the MTA need not send, less those that an early start listens to.  With DATA comes
+#: the end of the header: without it libmilter, for a mail that has no header field at all, takes
+#: the end of the mail for out of turn and never answers it.
 _UNUSED = milter.P_NORCPT | milter.P_NOBODY | milter.P_NOUNKNOWN
 _UNUSED_BY_START: dict[Start, int] = {
     "connect": milter.P_NODATA | milter.P_NOEOH,
-    "data": milter.P_NOEOH,
+    "data": 0,
     "headers": milter.P_NODATA,
 }
 #: The steps to which we do not reply.
@@ -190,11 +192,11 @@ class App:
         return connection
 
 
-def open_socket(app: App, connection: str) -> None:
+def open_socket(app: App, connection: str, backlog: int) -> None:
     """Register *app* and let libmilter open its listening socket at *connection*.
 
     *connection* as in ``smfi_setconn``: ``unix:PATH`` or ``inet:PORT@HOST``; a file at PATH is
-    removed.  Once for each process.
+    removed.  *backlog* connections may wait.  Once for each process.
     """
     milter.set_connect_callback(_guarded(app.connect))
     milter.set_helo_callback(_guarded(app.hello))
@@ -207,6 +209,7 @@ def open_socket(app: App, connection: str) -> None:
     milter.set_flags(ACTIONS)
     milter.set_exception_policy(milter.CONTINUE)
     milter.setconn(connection)
+    milter.setbacklog(backlog)
     milter.register("botmilter", data=_guarded(app.data), negotiate=app.negotiate)
     # pymilter has no call for it; its module is linked to the library that has
     ctypes.CDLL(milter.__file__).smfi_setmaxdatasize(ctypes.c_size_t(_PACKET_LIMIT))

@@ -18,7 +18,7 @@ from pathlib import Path
 from botmilter.errors import SetupError
 
 #: Connections that wait while all workers are starting; more than an MTA's process limit.
-_BACKLOG = 1024
+BACKLOG = 1024
 
 
 def listen(address: str, mode: int = 0o660, group: str = "") -> socket.socket:
@@ -95,5 +95,5 @@ def _listening(made: socket.socket) -> socket.socket:
     # not blocking: of several workers that a connection wakes, one gets it; the others must not
     # hang in accept(), where they could not be told to stop listening
     made.setblocking(False)
-    made.listen(_BACKLOG)
+    made.listen(BACKLOG)
     return made

@@ -23,10 +23,14 @@ from pathlib import Path
 
 from botmilter.clock import Deadline
 from botmilter.milter import app
+from botmilter.milter.listener import BACKLOG
 
 log = logging.getLogger(__name__)
 
 READY, DRAIN = b"r", b"d"
+
+#: A worker has few descriptors when it starts, and new ones get the lowest number.
+_DESCRIPTORS = 1024
 
 #: Between two looks at the open sessions.
 _LOOK_S = 0.1
@@ -79,27 +83,32 @@ class Worker:
 
 def _libmilters_place(filter_app: app.App, family: socket.AddressFamily) -> int:
     """The descriptor on which libmilter will accept, opened for the same address family."""
-    before = _descriptors()
+    before = _sockets()
     with tempfile.TemporaryDirectory(prefix="botmilter-") as folder:
         addresses = {
             socket.AF_UNIX: f"unix:{Path(folder) / 'unused'}",
             socket.AF_INET: "inet:0@127.0.0.1",
             socket.AF_INET6: "inet6:0@::1",
         }
-        app.open_socket(filter_app, addresses[family])
-    (place,) = (fd for fd in _descriptors() - before if _is_listening(fd))
+        app.open_socket(filter_app, addresses[family], BACKLOG)
+    (place,) = _sockets() - before
     return place
 
 
-def _descriptors() -> set[int]:
-    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
+def _sockets() -> set[int]:
+    """The descriptors of this process that are stream sockets, of the first thousand.
+
+    Not by way of ``/proc/self/fd``, which is closed to a process that was root before.
+    """
+    found = set()
+    for fd in range(_DESCRIPTORS):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode) and _is_stream(fd):
+                found.add(fd)
+    return found
 
 
-def _is_listening(fd: int) -> bool:
-    try:
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            return False
-    except OSError:  # the descriptor of the listing itself
-        return False
+def _is_stream(fd: int) -> bool:
+    """Not the one to syslog, which libmilter may open meanwhile."""
     with socket.socket(fileno=os.dup(fd)) as one:
-        return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        return one.type == socket.SOCK_STREAM
