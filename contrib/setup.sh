@@ -73,11 +73,11 @@ need_venv() {
     fi
 }
 
-# Daemons that only the demonstration and the tests run: unpacked, never installed, so that no
-# service is started and the machine's own MTA stays what it is.
-need_daemons() {
-    daemons=$(tests/lab/unpack .cache/daemons "$@") ||
-        die "could not unpack the daemons for the lab"
+# Programs that only the demonstration and the tests run: unpacked, never installed, so that no
+# service is started and the machine's own MTA stays what it is.  Sets $unpacked for tests/lab/enter.
+need_unpacked() {
+    unpacked=$(tests/lab/unpack .cache/unpacked "$@") ||
+        die "could not unpack the programs for the laboratory: $*"
 }
 
 # Files made by root belong to whoever owns the clone, or he could not remove them.
