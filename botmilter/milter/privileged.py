@@ -21,6 +21,7 @@ import pwd
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from botmilter.clock import Deadline
@@ -217,7 +218,7 @@ def _set_user(user: str) -> None:
 
 
 def _permitted() -> frozenset[int]:
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - a kernel file
+    with Path("/proc/self/status").open(encoding="utf-8") as status:
         mask = next(int(line.split()[1], 16) for line in status if line.startswith("CapPrm:"))
     return frozenset(bit for bit in range(64) if mask >> bit & 1)
 
