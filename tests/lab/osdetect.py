@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from tests.lab import packets, personas
+from tests.lab import packets, quirks
 from tests.lab.packets import Ip4, Segment
 from tests.lab.personas import Persona, TcpReply
 
@@ -82,7 +82,7 @@ def answer_tcp(
         ack=_choose(reply.ack, 0x5EED5EED, segment.seq),
         flags=reply.flags,
         window=reply.window,
-        options=personas.option_bytes(reply.options, _clock(persona, scan, now), echo),
+        options=quirks.option_bytes(reply.options, _clock(persona, scan, now), echo),
         payload=reply.data,
         urgent=reply.urgent,
         reserved=reply.reserved,
@@ -125,7 +125,7 @@ def _steps(persona: Persona, before: list[int], elapsed_s: float) -> int:
     if not numbers.rate:
         return 0
     span_s = elapsed_s if numbers.step <= 9 else 0.1
-    rates = personas.increments(numbers)
+    rates = quirks.increments(numbers.rate, numbers.spread)
     steps = max(1, round(rates[len(before) % len(rates)] * span_s / numbers.step))
     while len(before) == 1 and numbers.step <= 9 and math.gcd(before[0], steps) != 1:
         steps += 1
@@ -141,8 +141,8 @@ def _ident(persona: Persona, probe: str) -> int:
     numbers, place = persona.sequences, _PLACE.get(probe, _OTHER_PLACE)
     closed = probe in ("T5", "T6", "T7")
     kind = numbers.closed_ident if closed else numbers.tcp_ident
-    base = personas.ident_base(kind, _CLOSED_IDENT if closed else _IDENT)
-    return (base + place * personas.ident_step(kind)) & 0xFFFF
+    base = quirks.ident_base(kind, _CLOSED_IDENT if closed else _IDENT)
+    return (base + place * quirks.ident_step(kind)) & 0xFFFF
 
 
 def echo_probe(packet: Ip4) -> int | None:
@@ -165,13 +165,13 @@ def answer_echo(persona: Persona, number: int, packet: Ip4) -> Ip4 | None:
     fragment = {"N": False, "Y": True, "O": not packet.dont_fragment}
     kind = persona.sequences.icmp_ident
     base = _IDENT if persona.sequences.shared_ident else _IDENT + 20000
-    place = (_ECHO_PLACE + number) * personas.ident_step(kind)
+    place = (_ECHO_PLACE + number) * quirks.ident_step(kind)
     return Ip4(
         *(packet.dst, packet.src, packets.ICMP),
         packets.icmp(packets.ECHO_REPLY, code, packet.payload[4:]),
         ttl=reply.ttl,
         tos=packet.tos,
-        ident=(personas.ident_base(kind, base) + place) & 0xFFFF,
+        ident=(quirks.ident_base(kind, base) + place) & 0xFFFF,
         dont_fragment=fragment.get(reply.dont_fragment, packet.dont_fragment),
     )
 

@@ -15,14 +15,13 @@ IPv6 has other probes and is not played.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.lab import packets
+from tests.lab import packets, quirks
 
 DATABASE = Path("/usr/share/nmap/nmap-os-db")
 
@@ -119,6 +118,12 @@ def load(name: str, database: Path = DATABASE) -> Persona:
     if not blocks:
         raise UnknownPersonaError(f"{database} has no fingerprint named {name!r}")
     return _persona(name, min(blocks, key=lambda block: (_silences(block), -_leeway(block))))
+
+
+def names(database: Path = DATABASE) -> list[str]:
+    """Every name that :func:`load` knows, in the file's order."""
+    found = re.findall(r"^Fingerprint (.*)$", _text(database), re.MULTILINE)
+    return list(dict.fromkeys(found))
 
 
 @cache
@@ -223,7 +228,7 @@ def _tcp_replies(tests: Tests) -> Iterator[tuple[str, TcpReply]]:
 
 def _tcp_reply(test: Mapping[str, str], congested: str = "N") -> TcpReply:
     flags = sum(_FLAGS[letter] for letter in _longest(test.get("F", "")))
-    quirks = _longest(test.get("Q", ""))
+    oddities = _longest(test.get("Q", ""))
     return TcpReply(
         ttl=_ttl(test),
         dont_fragment=_longest(test.get("DF", "N")) == "Y",
@@ -232,9 +237,9 @@ def _tcp_reply(test: Mapping[str, str], congested: str = "N") -> TcpReply:
         ack=_longest(test.get("A", "Z")),
         flags=flags | (packets.CWR if congested in "SO" else 0),
         options=_longest(test.get("O", "")),
-        data=data_of_crc(_number(test.get("RD", "0"))),
-        reserved=8 if "R" in quirks else 0,
-        urgent=0xBEEF if "U" in quirks else 0,
+        data=quirks.data_of_crc(_number(test.get("RD", "0"))),
+        reserved=8 if "R" in oddities else 0,
+        urgent=0xBEEF if "U" in oddities else 0,
     )
 
 
@@ -312,77 +317,3 @@ def _timestamp_hz(letter: str) -> float | None:
     if letter == "U":
         return None
     return {"0": 0.0, "1": 2.0, "7": 100.0, "8": 200.0}.get(letter, 2.0 ** _number(letter))
-
-
-def ident_step(kind: str) -> int:
-    """How far IP IDs of *kind* move per packet: RD must pass 20,000, RI 1,000, BI be 256."""
-    return {"I": 1, "BI": 256, "RI": 1500, "RD": 25000}.get(kind, 0)
-
-
-def ident_base(kind: str, usual: int) -> int:
-    """Where IP IDs of *kind* start: zero, a constant, or *usual*."""
-    if ident_step(kind):
-        return usual
-    return 0 if kind == "Z" else _number(kind)
-
-
-def option_bytes(text: str, timestamp: int, echo: int) -> bytes:
-    """TCP options from nmap's notation: ``M5B4NW0NNT11S``."""
-    out = b""
-    for kind, value in re.findall(r"([LNSMWT])([0-9A-F]*)", text):
-        match kind:
-            case "L":
-                out += b"\0"
-            case "N":
-                out += b"\1"
-            case "S":
-                out += b"\4\2"
-            case "M":
-                out += b"\2\4" + int(value or "0", 16).to_bytes(2)
-            case "W":
-                out += b"\3\3" + int(value or "0", 16).to_bytes(1)
-            case _:
-                clock = max(1, timestamp & 0xFFFFFFFF) if value[:1] == "1" else 0
-                out += b"\x08\x0a" + clock.to_bytes(4)
-                out += (echo if value[1:] == "1" else 0).to_bytes(4)
-    return out
-
-
-def increments(sequences: Sequences) -> tuple[float, ...]:
-    """Five rates whose mean and standard deviation are the wanted ones.
-
-    Up to a spread as large as the mean they swing around it; beyond, one outlier does it, since
-    sequence numbers do not run backwards.
-    """
-    mean, spread = sequences.rate, sequences.spread
-    if spread <= mean:
-        return tuple(mean + spread * sign for sign in (1, -1, 0, -1, 1))
-    tilt = min(1.0, spread / mean / math.sqrt(5)) if mean else 0.0
-    return tuple(mean * (1 + tilt * sign) for sign in (-1, 4, -1, -1, -1))
-
-
-def _crc_table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0xEDB88320 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-def data_of_crc(crc: int) -> bytes:
-    """Four bytes whose CRC-32 is *crc*, nothing for zero: some systems put text into a reset and
-    nmap keeps its checksum.  Runs the register backwards over the four steps."""
-    if not crc:
-        return b""
-    table = _crc_table()
-    register, indexes = crc ^ 0xFFFFFFFF, []
-    for _ in range(4):
-        index = next(i for i, entry in enumerate(table) if entry >> 24 == register >> 24)
-        indexes.append(index)
-        register = (register ^ table[index]) << 8 & 0xFFFFFFFF
-    forward, data = 0xFFFFFFFF, []
-    for index in reversed(indexes):
-        data.append((forward ^ index) & 0xFF)
-        forward = forward >> 8 ^ table[index]
-    return bytes(data)

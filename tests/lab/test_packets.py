@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.lab import packets, personas
+from tests.lab import packets, quirks
 from tests.lab.packets import Ip4, Segment
 
 _WORD = st.integers(0, 2**32 - 1)
@@ -46,4 +46,4 @@ def test_garbage_is_no_packet_and_no_crash(raw: bytes) -> None:
 
 @pytest.mark.parametrize("crc", [0xE44A4E43, 0x1F59B3D4, 1, 0xFFFFFFFF])
 def test_the_text_of_a_reset_has_the_checksum_of_the_fingerprint(crc: int) -> None:
-    assert zlib.crc32(personas.data_of_crc(crc)) == crc
+    assert zlib.crc32(quirks.data_of_crc(crc)) == crc

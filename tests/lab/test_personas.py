@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import personas, worlds
+from tests.lab import personas, quirks, worlds
 from tests.lab.packets import ACK, RST, SYN
 
 _TWO_OF_A_NAME = """
@@ -67,7 +67,7 @@ def test_idents_are_chosen_to_grow_alike_where_the_fingerprint_says_so(
 @pytest.mark.parametrize("name", [worlds.XP, worlds.LINUX, worlds.W98, worlds.ROUTER])
 def test_increments_have_the_mean_and_the_spread_of_the_fingerprint(name: str) -> None:
     sequences = personas.load(name).sequences
-    rates = personas.increments(sequences)
+    rates = quirks.increments(sequences.rate, sequences.spread)
     assert statistics.mean(rates) == pytest.approx(sequences.rate)
     assert statistics.stdev(rates) == pytest.approx(sequences.spread, rel=0.01)
 
@@ -82,9 +82,22 @@ def test_increments_have_the_mean_and_the_spread_of_the_fingerprint(name: str) -
     ],
 )
 def test_options_are_written_as_nmap_reads_them(text: str, raw: str) -> None:
-    assert personas.option_bytes(text, timestamp=7, echo=9).hex() == raw
+    assert quirks.option_bytes(text, timestamp=7, echo=9).hex() == raw
 
 
 def test_a_persona_that_nmap_does_not_know_is_refused_by_name() -> None:
     with pytest.raises(personas.UnknownPersonaError, match="Windows 1995"):
         personas.load("Windows 1995")
+
+
+def test_every_sixtieth_fingerprint_of_the_installed_database_can_be_played() -> None:
+    names = personas.names()
+    assert len(names) > 3000
+    for name in names[::60]:
+        persona = personas.load(name)
+        numbers = persona.sequences
+        assert len(quirks.increments(numbers.rate, numbers.spread)) == 5
+        assert quirks.ident_base(numbers.tcp_ident, usual=7) < 2**16
+        for reply in persona.tcp.values():
+            assert len(quirks.option_bytes(reply.options, 5, 6)) <= 40
+            assert reply.window < 2**16
