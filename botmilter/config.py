@@ -239,7 +239,7 @@ class Score(Table):
 class Header(Table):
     prefix: Annotated[str, AfterValidator(kinds.prefix)] = "X-Bot-"
     """How the names of our header fields begin."""
-    host: Annotated[str, AfterValidator(kinds.host)] = ""
+    host: Annotated[str, AfterValidator(kinds.host), Field(max_length=60)] = ""
     """Who judged, as host= in the verdict; empty: left out."""
 
 

@@ -29,6 +29,7 @@ _EXPECTED: dict[str, str] = {
     "mapping_type": "a table",
     "missing": "this key",
     "model_type": "a table",
+    "string_too_long": "at most {max_length} characters",
     "string_too_short": "text that is not empty",
     "string_type": "text in quotes",
     "tuple_type": "a list, in brackets",

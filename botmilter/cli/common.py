@@ -11,8 +11,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from botmilter import config
+from botmilter import config, kinds
 from botmilter.config import Settings
+from botmilter.model import IPNetwork
 from botmilter.net import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -34,6 +35,23 @@ def config_options(command: Command) -> Command:
         help=f"Configuration; {config.DEFAULT_PATH} where that exists, else the defaults.",
     )(with_set)
 
+
+def _networks(
+    ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
+) -> tuple[IPNetwork, ...]:
+    try:
+        return tuple(kinds.network(text) for text in given)
+    except ValueError as error:
+        raise click.BadParameter(f"expected {error}") from None
+
+
+trust_option = click.option(
+    "--trust",
+    multiple=True,
+    metavar="NETWORK",
+    callback=_networks,
+    help="Relays to believe, beside the configured ones; may be repeated.",
+)
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a line, for programs."

@@ -1,0 +1,137 @@
+"""``botmilter check``: what the milter would say of a saved mail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from botmilter import header, mailbox, offline, received, written
+from botmilter.cli import build, explain
+from botmilter.cli.build import Machine
+from botmilter.cli.common import (
+    config_options,
+    console,
+    json_option,
+    print_json,
+    settings,
+    trust_option,
+)
+from botmilter.config import Settings
+from botmilter.engine import Policy
+from botmilter.errors import InputError
+from botmilter.mailbox import Mail
+from botmilter.model import IPNetwork, OriginWhy, Status, Trust, Verdict
+from botmilter.net import printable
+from botmilter.plan import NO_LIFE, NOT_NEEDED
+from botmilter.received import forgery, origin
+
+#: Why a probe did not run where all is well.
+_USUAL = frozenset({NO_LIFE, NOT_NEEDED})
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Judges saved mails one after the other."""
+
+    machine: Machine
+    policy: Policy
+    trust: Trust
+    offline: bool
+
+    def verdict(self, mail: Mail) -> Verdict:
+        chain = received.parse(mail.header)
+        found = origin.find(chain, self.trust)
+        signals = forgery.signals(chain, found, self.trust)
+        if self.offline:
+            signals += offline.signals(mail.header, chain, found)
+        sender_domain = written.read(written.fields(mail.header)).bounce_domain
+        ticket = self.machine.engine.begin(found, self.policy, sender_domain)
+        return self.machine.engine.result(ticket, signals)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@config_options
+@trust_option
+@click.option("--budget", type=click.FloatRange(0, 3600), help="Seconds to wait for a mail.")
+@click.option("--offline", is_flag=True, help="By the mail alone: no packet, no look-up.")
+@click.option("--explain", "explained", is_flag=True, help="Every signal, and what is missing.")
+@json_option
+def command(
+    files: tuple[str, ...],
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    trust: tuple[IPNetwork, ...],
+    budget: float | None,
+    offline: bool,
+    explained: bool,
+    as_json: bool,
+) -> None:
+    """Judge saved mails and print the header the milter would add.
+
+    FILE is a mail, an mbox, a Maildir, a directory of mails, or - for standard input.  The hosts
+    the mails came from are probed, as the milter would do it.  What could not be asked, and why,
+    goes to standard error.
+
+    Exit code 0: judged, whatever the verdict; 66: a FILE cannot be read; 78: the configuration.
+
+    \b
+    Examples:
+      $ botmilter check --trust 192.0.2.0/24 spam.eml
+      $ botmilter check --explain --set weights.os.client=4 spam.eml
+      $ botmilter check --offline --json Maildir/ > verdicts.jsonl
+    """
+    chosen = settings(config_file, overrides)
+    judge = _judge(chosen, trust, budget, offline)
+    failure: InputError | None = None
+    for file in files:
+        try:
+            for mail in mailbox.messages(file):
+                _show(mail, judge, chosen, as_json, explained)
+        except InputError as error:
+            click.echo(str(error), err=True)
+            failure = error
+    if failure is not None:
+        raise SystemExit(failure.exit_code)
+
+
+def _judge(
+    chosen: Settings, trust: Sequence[IPNetwork], budget_s: float | None, is_offline: bool
+) -> _Judge:
+    probes = () if is_offline else build.probes(chosen)
+    machine = build.machine(chosen, probes)
+    believed = replace(chosen.trust, networks=(*chosen.trust.networks, *trust))
+    return _Judge(machine, machine.policy(chosen, budget_s), believed, is_offline)
+
+
+def _show(mail: Mail, judge: _Judge, chosen: Settings, as_json: bool, explained: bool) -> None:
+    verdict = judge.verdict(mail)
+    fields = header.render(verdict, chosen.header.prefix, chosen.header.host)
+    missing = explain.gaps(verdict, judge.machine.probes, judge.machine.rules)
+    if as_json:
+        plain = explain.to_json(verdict, missing)
+        print_json({"file": mail.name, **plain, "header": [list(field) for field in fields]})
+        return
+    for name, value in fields:
+        click.echo(f"{name}: {value}")
+    if explained:
+        click.echo()
+        explain.show(console(), verdict, missing)
+        click.echo()
+    else:
+        for note in _notes(verdict):
+            click.echo(f"{printable(mail.name)}: {printable(note, 400)}", err=True)
+
+
+def _notes(verdict: Verdict) -> Iterator[str]:
+    """What a reader should know beside the header: guesses, rules, and what did not work."""
+    if verdict.origin.why in (OriginWhy.ASSUMED, OriginWhy.UNREADABLE, OriginWhy.NO_HEADER):
+        yield verdict.origin.note
+    if verdict.why and verdict.why != verdict.origin.note:
+        yield f"{verdict.label}: {verdict.why}"
+    for seen in verdict.missing:
+        if seen.status is not Status.SKIPPED or seen.reason not in _USUAL:
+            yield f"{seen.probe} {seen.status}: {seen.reason}"

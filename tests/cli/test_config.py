@@ -1,0 +1,142 @@
+"""``botmilter config`` and what all commands share: help, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from botmilter import cli, config
+
+
+@pytest.fixture(autouse=True)
+def _no_machine_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.botmilter, arguments)
+
+
+# -- config -------------------------------------------------------------------------------------
+
+BAD = """
+[budget]
+per_mial_s = 3
+under_load_s = "soon"
+[trust]
+networks = ["192.0.2.1/24"]
+"""
+
+
+def test_check_names_all_problems_and_ends_with_78(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(BAD)
+    result = run("config", "check", str(path))
+    assert result.exit_code == 78
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert [line.removeprefix(f"{path}: ") for line in lines] == [
+        "line 3: [budget] per_mial_s: unknown key (did you mean per_mail_s?)",
+        'line 4: [budget] under_load_s: expected a number, got "soon"',
+        (
+            "line 6: [trust] networks, item 1: expected a network such as 192.0.2.0/24 or"
+            ' 2001:db8::/32 (did you mean 192.0.2.0/24?), got "192.0.2.1/24"'
+        ),
+    ]
+
+
+def test_check_tells_programs_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(BAD)
+    result = run("config", "check", "--json", str(path))
+    assert result.exit_code == 78
+    said = json.loads(result.stdout)
+    assert said["file"] == str(path)
+    assert len(said["problems"]) == 3
+
+
+def test_check_of_a_good_file_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "good.toml"
+    path.write_text("[budget]\nper_mail_s = 3\n")
+    assert run("config", "check", str(path)).stdout == f"{path}: no problem\n"
+
+
+def test_check_without_any_file_says_that_the_defaults_hold() -> None:
+    assert run("config", "check").stdout == "no file: the defaults hold\n"
+
+
+def test_the_machines_own_file_is_read_where_there_is_one(tmp_path: Path) -> None:
+    config.DEFAULT_PATH.write_text("[budget]\nper_mail_s = 2.5\n")
+    assert "per_mail_s = 2.5\n" in run("config", "show").stdout
+
+
+def test_show_has_the_file_and_the_settings_of_this_run(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("[budget]\nper_mail_s = 3\n")
+    result = run("config", "show", "--config", str(path), "--set", "weights.os.client=4", "--json")
+    said = json.loads(result.stdout)
+    assert (said["budget"]["per_mail_s"], said["weights"]["os"]["client"]) == (3.0, 4.0)
+
+
+def test_defaults_are_a_file_that_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "defaults.toml"
+    path.write_text(run("config", "defaults").stdout)
+    assert config.load(path) == config.load()
+    assert json.loads(run("config", "defaults", "--json").stdout) == tomllib.loads(path.read_text())
+
+
+# -- all commands -------------------------------------------------------------------------------
+
+
+def commands(
+    group: click.Group = cli.botmilter, name: Sequence[str] = ()
+) -> dict[tuple[str, ...], click.Command]:
+    context = click.Context(group)
+    found: dict[tuple[str, ...], click.Command] = {}
+    for one in group.list_commands(context):
+        command = group.get_command(context, one)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found |= commands(command, (*name, one))
+        else:
+            found[*name, one] = command
+    return found
+
+
+@pytest.mark.parametrize("name", commands(), ids=" ".join)
+def test_the_help_of_every_command_shows_an_example(name: tuple[str, ...]) -> None:
+    result = run(*name, "--help")
+    assert result.exit_code == 0
+    assert f"$ botmilter {' '.join(name)}" in result.stdout
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    assert run("chekc").exit_code == 2
+
+
+def test_a_broken_pipe_ends_quietly() -> None:
+    program = f"{sys.executable} -m botmilter config defaults | true"
+    done = subprocess.run(
+        ["bash", "-c", f"for i in 1 2 3; do {program}; done"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+
+
+def test_the_command_line_does_not_load_what_it_does_not_use() -> None:
+    program = (
+        "import sys; from botmilter.cli import botmilter;"
+        "botmilter(['config', 'check'], standalone_mode=False);"
+        "sys.exit(bool({'Milter', 'milter', 'dns', 'nmap'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
