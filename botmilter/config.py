@@ -155,7 +155,7 @@ class P0f(Probe):
 class Zone(Table):
     """One list to ask; written as ``[[probe.dnsbl.zones]]``."""
 
-    name: Annotated[str, AfterValidator(kinds.host), Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1), AfterValidator(kinds.host)]
     welcome: bool = False
     """Whether a listing speaks for the host."""
     codes: Mapping[str, Annotated[float, Field(ge=0, le=1)]] = {}
@@ -239,7 +239,7 @@ class Score(Table):
 class Header(Table):
     prefix: Annotated[str, AfterValidator(kinds.prefix)] = "X-Bot-"
     """How the names of our header fields begin."""
-    host: Annotated[str, AfterValidator(kinds.host), Field(max_length=60)] = ""
+    host: Annotated[str, Field(max_length=60), AfterValidator(kinds.host)] = ""
     """Who judged, as host= in the verdict; empty: left out."""
 
 

@@ -105,6 +105,7 @@ networks = ["10.0.0.0/8", "192.0.2.1/24"]
         ("header.prefix = 'X-Bot:'", "ending in a hyphen"),
         ("header.prefix = 'X-Bot'", "ending in a hyphen"),
         ("header.host = 'mx 1'", "expected a host name"),
+        (f"header.host = '{'x' * 61}'", "expected at most 60 characters"),
         ("log.level = 2024-01-01", 'got "2024-01-01"'),
         ("log.level = '\\u001b[31m'", '"\\\\u001b[31m"'),
         ("'\\u001b' = 1", "unknown key"),
