@@ -1,0 +1,92 @@
+"""Settings become the engine's parts."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from botmilter import config
+from botmilter.cli import build
+from botmilter.errors import SetupError
+from botmilter.memory import Lifetimes
+from botmilter.store.memory import MemoryStore
+from botmilter.store.sqlite import SqliteStore
+
+
+@pytest.mark.parametrize(
+    ("settings", "ip", "refused"),
+    [
+        ((), "192.0.2.1", True),
+        ((), "8.8.4.4", False),
+        (('trust.networks=["8.8.4.0/24"]',), "8.8.4.4", True),
+        (('probe.never_networks=["8.8.4.0/24"]',), "8.8.4.4", True),
+        ((), "198.18.0.7", True),
+        (('probe.allow_networks=["198.18.0.0/15"]',), "198.18.0.7", False),
+        (
+            ('probe.allow_networks=["198.18.0.0/15"]', 'trust.networks=["198.18.0.7"]'),
+            "198.18.0.7",
+            True,
+        ),
+        ((), "127.0.0.1", True),
+        (('probe.allow_networks=["127.0.0.0/8"]',), "127.0.0.1", False),
+    ],
+)
+def test_trusted_own_and_reserved_addresses_are_never_probed(
+    settings: tuple[str, ...], ip: str, refused: bool
+) -> None:
+    guard = build.guard(config.load(None, settings))
+    assert (guard.refusal(ip_address(ip)) is not None) is refused
+
+
+def test_our_own_public_address_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = ip_address("8.8.4.4")
+    monkeypatch.setattr(build, "own_addresses", lambda: frozenset({ours}))
+    assert build.guard(config.load()).refusal(ours) == "trusted, own or opted out"
+
+
+def test_without_a_place_sqlite_lives_in_systemds_state_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}:/elsewhere")
+    store = build.store(config.load().store)
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "botmilter.sqlite"
+
+
+def test_without_a_writable_place_memory_takes_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "nowhere"))
+    assert isinstance(build.store(config.load().store), MemoryStore)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        (['store.path="/no/where/at.all"'], r"\[store\] path: .*/no/where/at\.all"),
+        (['store.kind="redis"', 'store.url="http://x"'], r"\[store\] url"),
+    ],
+)
+def test_a_configured_store_that_cannot_be_used_is_an_error(
+    settings: list[str], complaint: str
+) -> None:
+    with pytest.raises(SetupError, match=complaint):
+        build.store(config.load(None, settings).store)
+
+
+def test_nothing_is_kept_longer_than_keep_days() -> None:
+    usual = build.lifetimes(config.load().store)
+    assert usual == Lifetimes(3 * 86400.0, 45 * 60.0, 600.0, 30.0)
+    brief = build.lifetimes(config.load(None, ["store.keep_days=0.01"]).store)
+    assert brief == Lifetimes(864.0, 864.0, 600.0, 30.0)
+
+
+def test_the_policy_is_the_configured_budget_unless_the_command_has_its_own() -> None:
+    settings = config.load(None, ["budget.per_mail_s=3", 'store.kind="memory"'])
+    machine = build.machine(settings, ())
+    assert machine.policy(settings).budget_s == 3.0
+    assert machine.policy(settings).under_load_s == 1.0
+    own = machine.policy(settings, 20.0)
+    assert (own.budget_s, own.under_load_s) == (20.0, None)
