@@ -20,26 +20,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address
 
 from publicsuffixlist import PublicSuffixList
 
-from botmilter import vocabulary
+from botmilter import spelling, vocabulary
 from botmilter.model import IPAddress, Signal
 from botmilter.net import parse_ip
 
 #: RFC 1035 section 2.3.4: no host name is longer.
 _NAME_LIMIT = 255
-#: A run of digits this short, found without separators, is a coincidence.
-_SPELLING_MIN = 6
 
 _NUMBER = re.compile(r"[0-9]+")
 _WORD = re.compile(r"[a-z]+")
-_NOT_ALNUM = re.compile(r"[^0-9a-z]+")
-_OCTETS = re.compile(r"(?<![0-9])[0-9]{1,3}(?:[-._x][0-9]{1,3}){2,3}(?![0-9])")
 _HEX_RUN = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*")
 
 
@@ -125,10 +120,11 @@ def is_dynamic(name: str, ip: IPAddress | None) -> Likeness:
     *ip* is the address that carries the name; None where it is not known, then any four numbers
     that could be an address count somewhat less.
     """
-    host = _host_part(clean(name))
-    if not host or parse_ip(host) is not None:
+    name = clean(name)
+    host = _host_part(name)
+    if not host or parse_ip(name) is not None:
         return _NOT
-    address = _address_in(host, ip)
+    address = Likeness(*spelling.find(host, ip))
     words = _pool_words(host)
     both = 0.2 if address and words else 0.0
     strength = min(1.0, max(address.strength, words.strength) + both) * _innocence(host, words)
@@ -145,93 +141,10 @@ def _innocence(host: str, pool: Likeness) -> float:
 
 
 def _pool_words(host: str) -> Likeness:
-    words = _WORD.findall(host)
-    for word in words:
+    for word in _WORD.findall(host):
         if word in vocabulary.POOL:
             return Likeness(0.8, f"'{word}'")
-    numbered = any(word in vocabulary.NUMBERED for word in words)
-    if numbered and _NUMBER.search(host):
-        return Likeness(0.3, "numbered")
     return _NOT
-
-
-def _address_in(host: str, ip: IPAddress | None) -> Likeness:
-    if ip is None:
-        return Likeness(0.7, "an address") if _looks_like_octets(host) else _NOT
-    squeezed = _NOT_ALNUM.sub("", host)
-    if any(spelling in squeezed for spelling in _spellings(ip)):
-        return Likeness(1.0, "its address")
-    if isinstance(ip, IPv4Address):
-        return _octets_in(host, ip)
-    return _NOT
-
-
-def _looks_like_octets(host: str) -> bool:
-    return any(
-        all(int(number) < 256 for number in _NUMBER.findall(run)) for run in _OCTETS.findall(host)
-    )
-
-
-def _octets_in(host: str, ip: IPv4Address) -> Likeness:
-    """Octets of *ip* side by side in *host*, in any order, whatever stands between them."""
-    numbers = [int(number) for number in _NUMBER.findall(host) if len(number) <= 3]
-    octets = list(ip.packed)
-    if _has_window(numbers, octets):
-        return Likeness(1.0, "its address")
-    if _has_window(numbers, octets[1:]) or _has_window(numbers, octets[:3]):
-        return Likeness(0.8, "three octets of its address")
-    if _has_window(numbers, octets[2:]) and max(octets[2:]) >= 10:
-        return Likeness(0.6, "two octets of its address")
-    if _joined_tail(ip) & {run for run in _NUMBER.findall(host) if len(run) >= 5}:
-        return Likeness(0.6, "two octets of its address")
-    return _NOT
-
-
-def _joined_tail(ip: IPv4Address) -> set[str]:
-    third, fourth = ip.packed[2:]
-    return {f"{third:03}{fourth:03}", f"{fourth:03}{third:03}", f"{third}{fourth:03}"}
-
-
-def _has_window(numbers: list[int], wanted: list[int]) -> bool:
-    size, target = len(wanted), sorted(wanted)
-    return any(sorted(numbers[at : at + size]) == target for at in range(len(numbers) - size + 1))
-
-
-def _digits(value: int, base: int) -> str:
-    alphabet = "0123456789abcdefghijklmnopqrstuvwxyz"
-    text = ""
-    while value:
-        value, digit = divmod(value, base)
-        text = alphabet[digit] + text
-    return text or "0"
-
-
-def _spellings(ip: IPAddress) -> Iterator[str]:
-    """Every way to write *ip* without separators that a program may have chosen."""
-    if isinstance(ip, IPv6Address):
-        yield from _spellings6(ip)
-        return
-    for octets in (ip.packed, ip.packed[::-1]):
-        value = int.from_bytes(octets)
-        yield "".join(f"{octet:03}" for octet in octets)
-        yield "".join(f"{octet:02x}" for octet in octets)
-        yield "".join(f"{octet:03o}" for octet in octets)
-        candidates = ["".join(map(str, octets)), "".join(f"{octet:x}" for octet in octets)]
-        candidates += [_digits(value, base) for base in (8, 10, 32, 36)]
-        yield from (text for text in candidates if len(text) >= _SPELLING_MIN)
-
-
-def _spellings6(ip: IPv6Address) -> Iterator[str]:
-    """Whole, backwards, shortened, and the halves: providers name the /64 or the interface."""
-    nibbles = ip.exploded.replace(":", "")
-    yield nibbles
-    yield nibbles[::-1]
-    yield nibbles[:16]
-    if int(nibbles[16:], 16) > 0xFFFF_FFFF:
-        yield nibbles[16:]
-    shortened = "".join(group.lstrip("0") for group in ip.exploded.split(":"))
-    if len(shortened) >= 2 * _SPELLING_MIN:
-        yield shortened
 
 
 # -- servers ------------------------------------------------------------------------------------
@@ -307,17 +220,22 @@ def helo_signals(helo: str | None, ip: IPAddress | None, rdns: str | None) -> tu
     return _name_signals(text, ip, rdns)
 
 
-def is_provider(helo: str, rdns: str | None) -> bool:
+def is_provider(name: str) -> bool:
+    """Whether *name* is, or is below, the domain of a mail provider everybody knows."""
+    domain = registered_domain(name)
+    return domain is not None and domain.partition(".")[0] in vocabulary.PROVIDERS
+
+
+def is_false_provider(helo: str, rdns: str | None) -> bool:
     """Whether *helo* claims to be a large mail provider's and *rdns* does not bear it out.
 
     Their hosts greet with a host's name, never with the bare domain; a longer name is held
     against what the receiver looked up.
     """
-    domain = registered_domain(helo)
-    if domain is None or domain.partition(".")[0] not in vocabulary.PROVIDERS:
+    if not is_provider(helo):
         return False
     if rdns is None:
-        return clean(helo) == domain
+        return clean(helo) == registered_domain(helo)
     return not same_organisation(helo, rdns)
 
 

@@ -53,7 +53,7 @@ def _rdns_signals(hop: Hop) -> Iterator[Signal]:
 
 
 def _helo_against_no_name(hop: Hop) -> Iterator[Signal]:
-    if hop.helo and names.is_provider(hop.helo, hop.rdns):
+    if hop.helo and names.is_false_provider(hop.helo, hop.rdns):
         yield Signal("helo.provider", 1.0, hop.helo)
 
 

@@ -104,6 +104,9 @@ TABLE: tuple[Row, ...] = (
     Row("mail.no_id", Group.PATH, 0.5, "no Message-ID:", "RFC 5322, 3.6.4"),
     Row("mail.bad_id", Group.PATH, 0.5, "a Message-ID: without a host", "RFC 5322, 3.6.4"),
     Row("mail.id_ours", Group.PATH, 1.0, "the receiving host had to add the Message-ID:"),
+    Row(
+        "mail.false_sender", Group.PATH, 1.0, "a large provider's sender, no host of it on the way"
+    ),
     Row("path.direct", Group.PATH, 0.7, "nothing below the border: made on the spot"),
     Row("path.relayed", Group.PATH, -0.5, "the line below names the origin as it names itself"),
     Row("path.own_bounce", Group.PATH, -0.5, "wants its errors back in its own domain"),

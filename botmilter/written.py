@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from botmilter.model import Chain, Hop, HopKind, Origin, Signal
-from botmilter.names import clean, registered_domain, same_organisation
+from botmilter.names import clean, is_provider, registered_domain, same_organisation
 from botmilter.received import dates
 
 #: A clock that is wrong by less is a clock; RFC 5322 asks for no more.
@@ -45,7 +45,7 @@ _LIST_ID = re.compile(r"<([A-Za-z0-9._-]{1,255})>")
 _LIST_FIELDS = frozenset(
     {"list-id", "list-post", "list-unsubscribe", "list-help", "mailing-list", "x-beenthere"}
 )
-_WANTED = _LIST_FIELDS | {"date", "message-id", "return-path"}
+_WANTED = _LIST_FIELDS | {"date", "message-id", "return-path", "from"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class Written:
     message_id: str | None = None
     bounce_domain: str | None = None
     """Of the envelope sender; empty for the null sender."""
+    from_domain: str | None = None
+    """Of the last address in ``From:``."""
     list_domains: frozenset[str] = frozenset()
 
 
@@ -95,7 +97,14 @@ def read(header: Iterable[tuple[str, str]], sender_domain: str | None = None) ->
     bounce = sender_domain
     if bounce is None and "return-path" in found:
         bounce = next(_domains(found["return-path"]), "")
-    return Written(found.get("date"), found.get("message-id"), bounce, frozenset(lists))
+    author = list(_domains(found.get("from", "")))[-1:]
+    return Written(
+        found.get("date"),
+        found.get("message-id"),
+        bounce,
+        author[0] if author else None,
+        frozenset(lists),
+    )
 
 
 def _domains(value: str) -> Iterator[str]:
@@ -115,6 +124,7 @@ def signals(written: Written, chain: Chain, origin: Origin) -> tuple[Signal, ...
         *_id_signals(written.message_id, chain, border),
         *_path_signals(border, below),
         *_own_name_signals(written, border),
+        *_stranger_signals(written, chain.hops[border.index :]),
     )
 
 
@@ -187,6 +197,15 @@ def _own_name_signals(written: Written, border: Hop) -> Iterator[Signal]:
     for domain in sorted(written.list_domains):
         if _is_of_origin(domain, border) or _is_of(domain, written.bounce_domain or ""):
             yield Signal("path.list", 1.0, domain)
+            return
+
+
+def _stranger_signals(written: Written, hops: tuple[Hop, ...]) -> Iterator[Signal]:
+    """A large provider's users send through its hosts: some line must tell of one."""
+    told = {name for hop in hops for name in (hop.rdns, hop.helo, hop.by) if name}
+    for domain in dict.fromkeys((written.bounce_domain, written.from_domain)):
+        if domain and is_provider(domain) and not any(_is_of(domain, name) for name in told):
+            yield Signal("mail.false_sender", 1.0, domain)
             return
 
 

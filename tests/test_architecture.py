@@ -19,17 +19,8 @@ LINES_AT_MOST = 400
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("model", "errors", "net", "clock", "signals"),
     (
-        *(
-            "received",
-            "names",
-            "vocabulary",
-            "written",
-            "offline",
-            "score",
-            "plan",
-            "health",
-            "header",
-        ),
+        *("received", "names", "vocabulary", "spelling", "written", "offline"),
+        *("score", "plan", "health", "header"),
         *("config", "kinds", "problems", "toml", "survey.analyse"),
     ),
     ("lookup", "probes", "store", "mailbox", "interfaces"),
