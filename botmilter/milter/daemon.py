@@ -113,6 +113,8 @@ class Daemon:
             self._begin(service)
             _notify("READY=1")
             log.info("serving %s with %d workers", service.socket, service.workers)
+            if os.geteuid() == 0 and not service.user:
+                log.warning("the workers run as root: name a [milter] user they should become")
             self._watch()
         finally:
             self._stop()

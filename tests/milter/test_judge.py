@@ -1,0 +1,163 @@
+"""The milter's judge over the real engine, without any network."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from botmilter import header
+from botmilter.cli import build
+from botmilter.clock import Deadline
+from botmilter.config import Settings
+from botmilter.engine import Policy, Ticket
+from botmilter.milter.judge import MailJudge
+from botmilter.milter.session import Field, Transaction
+from botmilter.model import (
+    Hop,
+    HopKind,
+    HopSource,
+    Label,
+    Observation,
+    Signal,
+    Status,
+    Target,
+)
+from botmilter.net import parse_ip
+
+BUDGET_S = 0.2
+
+
+class Probe:
+    """A probe that answers when it is let go, and remembers whom it was asked about."""
+
+    name = "osdetect"
+    limit_s = 5.0
+    signals = frozenset({"os.client", "smtp.refused", "rdns.dynamic"})
+    shows_life = wants_life = sends_to_host = False
+
+    def __init__(self) -> None:
+        self.may_answer = threading.Event()
+        self.asked: list[str] = []
+
+    def store_key(self, target: Target) -> str:
+        return str(target.ip)
+
+    def measure(self, target: Target, deadline: Deadline) -> Observation:
+        self.asked.append(str(target.ip))
+        self.may_answer.wait(deadline.left())
+        return Observation(self.name, self.store_key(target), Status.ANSWERED)
+
+    def interpret(self, seen: Observation, target: Target) -> Sequence[Signal]:
+        return tuple(Signal(name) for name in sorted(self.signals))
+
+
+@pytest.fixture
+def probe() -> Iterator[Probe]:
+    one = Probe()
+    yield one
+    one.may_answer.set()
+
+
+def judge(probe: Probe | None = None, **trust: object) -> MailJudge:
+    settings = Settings.model_validate(
+        {
+            "store": {"kind": "memory"},
+            "probe": {"allow_networks": ["198.18.0.0/15"]},
+            "trust": trust,
+        }
+    )
+    probes = () if probe is None else (probe,)
+    machine = build.machine(settings, probes)
+    policy = Policy(BUDGET_S, frozenset(one.name for one in probes))
+    return MailJudge(machine.engine, settings.trust, policy, "X-Bot-", "mx")
+
+
+def mail(ip: str | None, *headers: Field, authenticated: bool = False) -> Transaction:
+    address = parse_ip(ip) if ip else None
+    kind = HopKind.RELAY if address else HopKind.LOCAL
+    hop = Hop(0, HopSource.CONNECTION, kind, address, authenticated=authenticated)
+    return Transaction(hop, "example.com", headers)
+
+
+def received(peer: str, by: str) -> Field:
+    line = f"from x.example (x.example [{peer}])\n\tby {by} (Postfix) with ESMTP id 1"
+    return ("Received", f"{line}; Sun, 1 Mar 2009 12:00:00 +0000".encode())
+
+
+def test_the_connecting_client_is_judged_and_the_verdict_rendered(probe: Probe) -> None:
+    probe.may_answer.set()
+    judgement = judge(probe).judge(mail("198.18.0.1"), None)
+    said = header.parse(dict(judgement.headers)["X-Bot-Verdict"])
+    assert said.origin == parse_ip("198.18.0.1")
+    assert probe.asked == ["198.18.0.1"]
+    assert judgement.log["origin"] == "198.18.0.1"
+    assert judgement.log["verdict"] == said.label.value == "bot"
+
+
+def test_behind_a_trusted_relay_the_host_it_recorded_is_judged_and_nothing_below(
+    probe: Probe,
+) -> None:
+    chain = received("198.18.0.7", "relay.example"), received("198.18.0.66", "forged.example")
+    judgement = judge(probe, networks=["192.0.2.0/24"]).judge(mail("192.0.2.1", *chain), None)
+    assert judgement.log["origin"] == "198.18.0.7"
+    assert probe.asked == ["198.18.0.7"]
+
+
+@pytest.mark.parametrize(
+    "exempt",
+    [mail("198.18.0.1", authenticated=True), mail(None), mail("127.0.0.1")],
+    ids=["authenticated", "no address", "loopback"],
+)
+def test_our_own_mail_is_exempt_and_never_probed(probe: Probe, exempt: Transaction) -> None:
+    one = judge(probe)
+    assert one.begin(exempt) is None
+    judgement = one.judge(exempt, None)
+    assert header.parse(dict(judgement.headers)["X-Bot-Verdict"]).label is Label.EXEMPT
+    assert "score" not in judgement.log
+    assert probe.asked == []
+
+
+def test_a_hanging_probe_holds_the_mail_for_the_budget_and_no_longer(probe: Probe) -> None:
+    began = time.monotonic()
+    judgement = judge(probe).judge(mail("198.18.0.1"), None)
+    assert BUDGET_S <= time.monotonic() - began < BUDGET_S + 0.15
+    assert judgement.log["verdict"] == "unknown"
+    assert judgement.log["osdetect"] == "late"
+
+
+def test_what_was_begun_early_is_used_for_the_same_host(probe: Probe) -> None:
+    one = judge(probe)
+    begun = one.begin(mail("198.18.0.1"))
+    assert isinstance(begun, Ticket)
+    probe.may_answer.set()
+    judgement = one.judge(mail("198.18.0.1"), begun)
+    assert not begun.abandoned
+    assert probe.asked == ["198.18.0.1"]
+    assert "osdetect" not in judgement.log
+
+
+def test_what_was_begun_for_a_host_that_is_not_the_origin_is_abandoned(probe: Probe) -> None:
+    probe.may_answer.set()
+    one = judge(probe)
+    begun = one.begin(mail("198.18.0.1"))
+    assert begun is not None
+    one.judge(mail("198.18.0.2"), begun)
+    assert begun.abandoned
+
+
+def test_a_trusted_client_is_not_the_origin_before_its_header_is_seen(probe: Probe) -> None:
+    assert judge(probe, networks=["192.0.2.0/24"]).begin(mail("192.0.2.1")) is None
+    assert probe.asked == []
+
+
+def test_with_all_probes_off_the_studys_example_ends_at_its_origin() -> None:
+    """The border is the trusted forwarder; below it stands what the sender made up."""
+    chain = (
+        received("61.48.71.52", "forwarder.example"),
+        received("203.0.113.9", "203.216.244.210"),
+    )
+    judgement = judge(networks=["203.216.244.210/32"]).judge(mail("203.216.244.210", *chain), None)
+    assert judgement.log["origin"] == "61.48.71.52"
