@@ -48,6 +48,12 @@ FORBIDDEN: tuple[tuple[str, str], ...] = (
 #: Of these packages the machine knows the protocol only; the command hands it the objects.
 ONLY_BASE = {"engine": ("probes", "store"), "memory": ("store",)}
 
+#: The commands that are there for one face alone.
+COMMANDS_OF: dict[str, frozenset[str]] = {
+    "milter": frozenset({"cli.run"}),
+    "survey": frozenset({"cli.survey", "cli.report"}),
+}
+
 #: The one module, or package, that imports each foreign package.
 FOREIGN: dict[str, str] = {
     "click": "cli",
@@ -180,14 +186,16 @@ def test_the_machine_knows_protocols_not_their_makers(importer: str) -> None:
     assert not bad, complaints(bad)
 
 
-def test_a_command_imports_its_face_only_when_it_runs() -> None:
-    faces = LAYERS[4]
+def test_what_commands_share_imports_no_face() -> None:
+    """A command is imported when it is used, and may then name its own face; the others not."""
     bad = [
         one
         for one in ALL
         if is_below(one.importer, "cli")
-        and any(is_below(own(one) or "", face) for face in faces)
+        for face in LAYERS[4]
+        if is_below(own(one) or "", face)
         and not one.inside_function
+        and one.importer not in COMMANDS_OF[face]
     ]
     assert not bad, complaints(bad)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from botmilter.config import Settings
 from botmilter.config import Store as StoreSettings
@@ -15,6 +16,7 @@ from botmilter.engine import RECALL_LANE, Catch, Engine, Policy
 from botmilter.errors import SetupError, StoreError
 from botmilter.interfaces import own_addresses
 from botmilter.memory import Lifetimes, Memory, Rates
+from botmilter.model import IPAddress
 from botmilter.net import ProbeGuard, is_in
 from botmilter.probes.base import Probe
 from botmilter.scheduler import Scheduler
@@ -32,6 +34,15 @@ _FILE = "botmilter.sqlite"
 #: Threads that only ask the store: it answers in 25 us (SQLite) to 1 ms (Redis).
 _RECALL_THREADS = 8
 _DAY_S = 86400.0
+
+
+#: Measures one address within so many seconds; gives plain JSON data.
+Operation = Callable[[IPAddress, float], dict[str, Any]]
+
+_OPERATIONS: dict[str, Operation] = {}
+
+#: In order of cost.
+_MAKERS: dict[str, Callable[[Settings, Callable[[str], Operation]], Probe]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,26 @@ class Machine:
             under_load_s=budget.under_load_s if budget_s is None else None,
             load_mails=budget.load_mails,
         )
+
+
+def operations() -> Mapping[str, Operation]:
+    """What needs CAP_NET_RAW, by name, done in this process."""
+    return dict(_OPERATIONS)
+
+
+def probes(
+    settings: Settings, operation: Callable[[str], Operation] = _OPERATIONS.__getitem__
+) -> tuple[Probe, ...]:
+    """The probes that are switched on, in order of cost.
+
+    *operation* gives what needs CAP_NET_RAW by its name: done in this process, or handed to one
+    that has the privilege.
+    """
+    return tuple(
+        make(settings, operation)
+        for name, make in _MAKERS.items()
+        if getattr(settings.probe, name).enabled
+    )
 
 
 def machine(settings: Settings, probes: Sequence[Probe]) -> Machine:

@@ -46,7 +46,7 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> list[FakeProbe]:
     def fakes(settings: Settings) -> tuple[FakeProbe, ...]:
         return tuple(found)
 
-    monkeypatch.setattr(build, "probes", fakes, raising=False)
+    monkeypatch.setattr(build, "probes", fakes)
     return found
 
 

@@ -29,7 +29,7 @@ def probes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[FakeProbe, 
     def fakes(settings: Settings) -> tuple[FakeProbe, ...]:
         return found
 
-    monkeypatch.setattr(build, "probes", fakes, raising=False)
+    monkeypatch.setattr(build, "probes", fakes)
     return found
 
 
