@@ -1,0 +1,93 @@
+"""``botmilter run``: the mail filter."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from botmilter.cli import build
+from botmilter.cli.common import config_options, settings
+from botmilter.config import Settings
+from botmilter.errors import SetupError
+from botmilter.milter.base import Judge
+from botmilter.milter.daemon import Daemon, Service
+from botmilter.milter.judge import MailJudge
+from botmilter.milter.privileged import PrivilegedClient
+
+
+@click.command()
+@config_options
+def command(config_file: Path | None, overrides: tuple[str, ...]) -> None:
+    """Filter mail, in the foreground, until told to stop.
+
+    Every mail the MTA shows is marked with a verdict over the host that sent it; none is held
+    longer than the budget, none is lost. SIGTERM stops when the open sessions are over, SIGUSR1
+    reads the configuration again. Log lines go to standard error.
+
+    Exit code 0: stopped; 69: something is missing, such as the socket's folder;
+    78: the configuration.
+
+    \b
+    Examples:
+      $ botmilter run
+      $ botmilter run --config /etc/botmilter/botmilter.toml
+    """
+    _require_libmilter()
+    _log_to_stderr(settings(config_file, overrides))
+
+    def load() -> Service:
+        return service(settings(config_file, overrides))
+
+    code = Daemon(load).run()
+    if code:
+        raise SystemExit(code)
+
+
+def service(chosen: Settings) -> Service:
+    """What the daemon has to know of *chosen*."""
+    milter = chosen.milter
+    return Service(
+        socket=milter.socket,
+        socket_mode=int(milter.socket_mode, 8),
+        socket_group=milter.socket_group,
+        user=milter.user,
+        workers=_worker_count(milter.workers),
+        start=milter.start,
+        stop_grace_s=milter.stop_grace_s,
+        guard=build.guard(chosen),
+        operations=build.operations(),
+        make_judge=lambda client: _judge(chosen, client),
+    )
+
+
+def _judge(chosen: Settings, client: PrivilegedClient) -> Judge:
+    machine = build.machine(chosen, build.probes(chosen, client.operation))
+    policy = machine.policy(chosen)
+    return MailJudge(machine.engine, chosen.trust, policy, chosen.header.prefix, chosen.header.host)
+
+
+def _worker_count(wanted: int | str) -> int:
+    """``auto`` is one for each CPU that this process may use."""
+    return wanted if isinstance(wanted, int) else len(os.sched_getaffinity(0))
+
+
+def _log_to_stderr(chosen: Settings) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=chosen.log.level.upper(),
+        format="botmilter[%(process)d]: %(levelname)s %(message)s",
+    )
+
+
+def _require_libmilter() -> None:
+    """Say it here, not in each worker.  Found, not imported: the parent runs no libmilter."""
+    if find_spec("milter") is None:
+        raise SetupError(
+            "the filter needs pymilter: install libmilter-dev and a compiler, then"
+            " pip install 'botmilter[milter]'"
+        )
