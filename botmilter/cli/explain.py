@@ -50,7 +50,7 @@ def _could_change(
 
 
 def to_json(verdict: Verdict, missing: Sequence[Gap]) -> dict[str, Any]:
-    """The verdict as plain data; the fields are listed in docs/configuration.md."""
+    """The verdict as plain data; the keys are listed in docs/check.md."""
     origin = verdict.origin
     return {
         "verdict": verdict.label.value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,11 @@ def test_a_configured_store_that_cannot_be_used_is_said(mail: Path, tmp_path: Pa
     result = run("--offline", "--set", f'store.path="{tmp_path}/no/where.sqlite"', mail)
     assert result.exit_code == 69
     assert "[store] path" in result.stderr
+
+
+def test_the_keys_of_the_json_are_documented(mail: Path, probes: list[FakeProbe]) -> None:
+    docs = (Path(__file__).parents[2] / "docs/check.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", docs, re.MULTILINE)
+    both = {key for key, meaning in rows if "`probe` only" not in meaning}
+    assert set(judged(mail)) == both
+    assert {key for key, _ in rows} - both == {"observations"}
