@@ -152,7 +152,7 @@ def _find_by(parts: Sequence[Item], holds_address: Callable[[Comment], bool]) ->
     chosen = first
     later = _next_by(parts, first + 2)
     while later is not None:
-        if _follows_address(parts, first + 2, later, holds_address):
+        if _follows_address(parts, first + 1, later, holds_address):
             chosen = later
         later = _next_by(parts, later + 2)
     return chosen

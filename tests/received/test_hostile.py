@@ -1,0 +1,110 @@
+"""Any bytes give a chain, in time linear in their number."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from botmilter.model import Chain, Trust
+from botmilter.received import forgery, origin, parse, parse_line
+
+#: What lines are made of, so that random ones come near to real ones.
+PIECES = st.sampled_from(
+    [
+        "from", "by", "with", "via", "id", "for", ";", ";;", "(", ")", "[", "]", "((", "))", "@",
+        "192.0.2.7", "[192.0.2.7]", "2001:db8::9", "[IPv6:", "::ffff:", "fe80::1%2", "10.0.0.999",
+        "helo=", "HELO", "IDENT:", "ident=", "unknown", "mx.example", "(Postfix)", "Exim", "qmail",
+        "ESMTPSA", "HTTP", "Microsoft SMTP Server", "Authenticated sender: x", "may be forged",
+        "envelope-from <", '<"', '"@', ">", "Tue, 02 Jan 2024 03:04:05 +0100", "\r\n\t", "\0", "é",
+        "account u", "port=25", "+9999", "\ud83d\ude00", "-", "?", "'", ",",
+    ]
+)  # fmt: skip
+LINES = st.lists(PIECES, max_size=40).flatmap(
+    lambda pieces: st.sampled_from([" ".join(pieces), "".join(pieces)])
+)
+
+
+def judge(block: bytes) -> Chain:
+    """All that is done with the lines of a mail."""
+    chain = parse(block)
+    for trust in (Trust(), Trust(own_relays=2, own_names=(".example",), by_authentication=True)):
+        found = origin.find(chain, trust)
+        assert len(found.roles) in (0, len(chain.hops))
+        forgery.signals(chain, found, trust)
+    return chain
+
+
+@given(st.binary(max_size=2000))
+@example(b"\n\n")
+def test_any_bytes_give_a_chain(block: bytes) -> None:
+    judge(block)
+    judge(b"Received: " + block)
+
+
+@given(st.lists(LINES, max_size=5))
+def test_anything_near_to_a_line_gives_a_hop(lines: list[str]) -> None:
+    flat = [line.replace("\r\n\t", " ").encode("utf-8", "surrogatepass") for line in lines]
+    assert len(judge(b"".join(b"Received: " + line + b"\n" for line in flat)).hops) == len(flat)
+
+
+@given(LINES)
+def test_a_helo_never_becomes_the_peer(helo: str) -> None:
+    clean = helo.replace("\r\n\t", " ").replace("<", "").encode("utf-8", "surrogatepass")
+    line = (
+        b"from " + clean + b" (rdns.example [203.0.113.9]) by mx.example (Postfix) with SMTP id A"
+    )
+    hop = parse_line(line)
+    assert (str(hop.ip), hop.by) == ("203.0.113.9", "mx.example")
+
+
+def _repeat(unit: bytes) -> Callable[[int], bytes]:
+    return lambda size: b"Received: " + unit * (size // len(unit)) + b"\n"
+
+
+UNITS: tuple[bytes, ...] = (
+    b"(", b")", b"()", b"((x)", b"[", b"]", b"[(", b"from ", b"by ", b"from x by y ", b"; ", b";",
+    b" ", b"\n\t", b"a", b"1.", b"1:", b"@", b"<", b'<"', b'<"a', b"helo=", b"(helo=x) ", b"id ",
+    b"(x [192.0.2.7]) by ", b"(192.0.2.7) by ", b"with ", b"+0100 ", b"Tue, 02 Jan 2024 03:04:05 ",
+    b"2024-01-02 0", b"Tue, 1", b" (envelope-from <x>)", b"(may be forged) ", b"account x ",
+)  # fmt: skip
+
+
+def _seconds(block: bytes) -> float:
+    """The shortest of three runs: the one that was disturbed least."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        judge(block)
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(_repeat(unit) for unit in UNITS),
+        lambda size: b"Received: from x by y; 1 Jan 2024 01:02:03 +0000\n" * (size // 49),
+        lambda size: b"Received: from " + b"(" * (size // 2) + b")" * (size // 2) + b" by y\n",
+    ],
+    ids=[*(unit.decode() for unit in UNITS), "lines", "nested"],
+)
+def test_time_is_linear_in_the_input(make: Callable[[int], bytes]) -> None:
+    gc.collect()
+    small, large = _seconds(make(32_000)), _seconds(make(256_000))
+    # eight times the input; quadratic would take sixty-four times as long
+    assert large < 24 * max(small, 0.001)
+
+
+@pytest.mark.parametrize("unit", [b"(", b"x ", b"by (y [192.0.2.7]) "])
+def test_a_line_of_a_megabyte_is_read(unit: bytes) -> None:
+    assert len(judge(_repeat(unit)(1_000_000)).hops) == 1
+
+
+def test_ten_thousand_lines_are_read() -> None:
+    line = b"Received: from h (r.example [192.0.2.7]) by mx (Postfix) with SMTP id A1; x\r\n"
+    assert len(judge(line * 10_000).hops) == 10_000

@@ -1,0 +1,106 @@
+"""Saved mail in every form gives its header blocks, each bounded, in order."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from botmilter import mailbox
+from botmilter.errors import InputError
+from botmilter.mailbox import messages
+
+ONE = b"Received: by a\nSubject: 1\n\nbody\n"
+MBOX = (
+    b"From x Tue Jan  2 03:04:05 2024\nSubject: 1\n\nbody\nFrom here on\n\n"
+    b">From quoted\n\nFrom y Tue Jan  2 03:04:06 2024\nSubject: 2\n\nbody\n"
+)
+
+
+def headers(path: Path | str) -> list[bytes]:
+    return [mail.header for mail in messages(path)]
+
+
+def names(path: Path) -> list[str]:
+    return [Path(mail.name).name for mail in messages(path)]
+
+
+def test_a_file_is_one_mail_and_its_body_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "mail.eml"
+    file.write_bytes(ONE)
+    assert headers(file) == [b"Received: by a\nSubject: 1\n"]
+    assert names(file) == ["mail.eml"]
+
+
+def test_a_compressed_file_is_read_as_what_it_holds(tmp_path: Path) -> None:
+    file = tmp_path / "box.gz"
+    file.write_bytes(gzip.compress(MBOX))
+    assert names(file) == ["box.gz", "box.gz#2"]
+
+
+def test_an_mbox_is_many_mails(tmp_path: Path) -> None:
+    file = tmp_path / "box"
+    file.write_bytes(MBOX)
+    assert [header.splitlines()[1] for header in headers(file)] == [b"Subject: 1", b"Subject: 2"]
+
+
+def test_a_single_mail_may_begin_with_an_mbox_line(tmp_path: Path) -> None:
+    file = tmp_path / "mail"
+    file.write_bytes(b"From x Tue Jan  2 03:04:05 2024\n" + ONE)
+    assert headers(file) == [b"From x Tue Jan  2 03:04:05 2024\nReceived: by a\nSubject: 1\n"]
+
+
+def test_crlf_ends_the_header_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "mail"
+    file.write_bytes(ONE.replace(b"\n", b"\r\n"))
+    assert headers(file) == [b"Received: by a\r\nSubject: 1\r\n"]
+
+
+def test_a_maildir_gives_cur_and_new_in_order_of_delivery(tmp_path: Path) -> None:
+    for folder in ("cur", "new", "tmp"):
+        (tmp_path / folder).mkdir()
+    for name in ("cur/1700000001.a:2,S", "new/1700000002.b", "cur/1700000003.c:2,", "tmp/9.d"):
+        (tmp_path / name).write_bytes(ONE)
+    assert names(tmp_path) == ["1700000001.a:2,S", "1700000002.b", "1700000003.c:2,"]
+
+
+def test_a_folder_gives_its_files_then_its_folders(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("a/1", "c", "b", ".hidden"):
+        (tmp_path / name).write_bytes(ONE)
+    assert names(tmp_path) == ["b", "c", "1"]
+
+
+def test_a_folder_linked_to_itself_ends(tmp_path: Path) -> None:
+    (tmp_path / "mail").write_bytes(ONE)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert names(tmp_path) == ["mail"]
+
+
+def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ONE)))
+    assert [(mail.name, mail.header[:12]) for mail in messages("-")] == [("-", b"Received: by")]
+
+
+def test_an_empty_file_is_a_mail_without_header(tmp_path: Path) -> None:
+    file = tmp_path / "empty"
+    file.touch()
+    assert headers(file) == [b""]
+
+
+def test_a_header_without_end_is_bounded(tmp_path: Path) -> None:
+    file = tmp_path / "huge"
+    file.write_bytes(b"x" * (mailbox.HEADER_LIMIT * 2))
+    assert len(headers(file)[0]) <= mailbox.HEADER_LIMIT
+
+
+@pytest.mark.parametrize("content", [None, b"no gzip"])
+def test_what_cannot_be_read_is_said(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "mail.gz"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=r"mail\.gz: cannot be read"):
+        headers(file)
