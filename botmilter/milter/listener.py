@@ -44,6 +44,7 @@ def take_down(listener: socket.socket) -> None:
 
 
 def _listen_unix(path: Path, mode: int, group: str) -> socket.socket:
+    path.parent.mkdir(mode=0o755, exist_ok=True)  # /run is empty after each boot
     _remove_stale(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o777 & ~mode)

@@ -1,0 +1,96 @@
+"""``botmilter run`` as one process, with the real engine and no probe."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from botmilter import header
+from botmilter.model import Label
+from tests.fakes.mta import Delivery, Mail, send_one
+
+RUN = (sys.executable, "-m", "botmilter", "run")
+PROBES = ("rdns", "smtp", "ping", "osdetect", "senderhost")
+TROUBLE_LIMIT_S = 30.0
+
+
+def configuration(folder: Path) -> str:
+    off = "".join(f"[probe.{name}]\nenabled = false\n" for name in PROBES)
+    return (
+        f'[milter]\nsocket = "unix:{folder}/new/milter.sock"\nworkers = 1\n'
+        f'[store]\nkind = "memory"\n[trust]\nnetworks = ["203.216.244.210"]\n{off}'
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "botmilter.toml"
+    file.write_text(configuration(tmp_path))
+    return file
+
+
+@pytest.fixture
+def filter_socket(config: Path, tmp_path: Path) -> Iterator[str]:
+    with subprocess.Popen([*RUN, "--config", str(config)], stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert b"serving" in process.stderr.readline()
+        yield str(tmp_path / "new" / "milter.sock")
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        assert process.wait(TROUBLE_LIMIT_S) == 0
+
+
+def said(delivery: Delivery) -> header.Value:
+    (value,) = delivery.values(b"X-Bot-Verdict")
+    return header.parse(value.decode())
+
+
+def received(peer: str, by: str) -> tuple[bytes, bytes]:
+    line = f"from a.example ([{peer}])\n\tby {by} with SMTP; Sun, 1 Mar 2009 12:00:00 +0000"
+    return b"Received", line.encode()
+
+
+def test_below_the_trusted_forwarder_its_client_is_the_origin_and_the_rest_is_not_believed(
+    filter_socket: str,
+) -> None:
+    mail = Mail([received("61.48.71.52", "forwarder.example"), received("192.0.2.9", "forged")])
+    verdict = said(send_one(filter_socket, mail, ip="203.216.244.210"))
+    assert str(verdict.origin) == "61.48.71.52"
+
+
+def test_mail_of_the_machine_itself_is_exempt_and_forgeries_go_there_too(
+    filter_socket: str,
+) -> None:
+    mail = Mail([(b"x-bot-verdict", b"clean; origin=none"), (b"X-BOT-LEVEL", b"*")])
+    delivery = send_one(filter_socket, mail, ip="127.0.0.1")
+    assert said(delivery).label is Label.EXEMPT
+    assert [name for name, _ in delivery.headers] == [b"X-Bot-Verdict"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "exit_code", "message"),
+    [
+        ('milter.socket="unix:/proc/milter.sock"', 69, "[milter] socket"),
+        ('milter.socket="unix:/dev/null"', 69, "is no socket"),
+        ('milter.socket_group="no such group"', 69, "there is no group"),
+        ("milter.worker=1", 78, "worker"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_said_in_one_line(
+    config: Path, setting: str, exit_code: int, message: str
+) -> None:
+    done = subprocess.run(
+        [*RUN, "--config", str(config), "--set", setting],
+        capture_output=True,
+        text=True,
+        timeout=TROUBLE_LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == exit_code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
