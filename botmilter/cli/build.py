@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from botmilter.config import Settings
+from botmilter.config import Probes, Settings
 from botmilter.config import Store as StoreSettings
 from botmilter.engine import RECALL_LANE, Catch, Engine, Policy
 from botmilter.errors import SetupError, StoreError
 from botmilter.interfaces import own_addresses
+from botmilter.lookup import Resolver
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import IPAddress
 from botmilter.net import ProbeGuard, is_in
 from botmilter.probes.base import Probe
+from botmilter.probes.ping import PingProbe, echo
+from botmilter.probes.rdns import RdnsProbe
+from botmilter.probes.smtp import SmtpProbe
 from botmilter.scheduler import Scheduler
 from botmilter.score import Rules
 from botmilter.store.base import Store
@@ -39,10 +44,29 @@ _DAY_S = 86400.0
 #: Measures one address within so many seconds; gives plain JSON data.
 Operation = Callable[[IPAddress, float], dict[str, Any]]
 
-_OPERATIONS: dict[str, Operation] = {}
 
-#: In order of cost.
-_MAKERS: dict[str, Callable[[Settings, Callable[[str], Operation]], Probe]] = {}
+@dataclass(frozen=True, slots=True)
+class _Kit:
+    """What probes are made of."""
+
+    settings: Probes
+    resolver: Resolver
+    operation: Callable[[str], Operation]
+
+
+#: What needs CAP_NET_RAW.
+_OPERATIONS: dict[str, Operation] = {"ping": echo}
+
+#: How each probe is made, in order of cost.
+_MAKERS: dict[str, Callable[[_Kit], Probe]] = {
+    "rdns": lambda kit: RdnsProbe(
+        kit.resolver, kit.settings.rdns.limit_s, kit.settings.rdns.neighbours
+    ),
+    "smtp": lambda kit: SmtpProbe(
+        kit.settings.smtp.limit_s, kit.settings.smtp.ehlo_name or socket.gethostname()
+    ),
+    "ping": lambda kit: PingProbe(kit.settings.ping.limit_s, kit.operation("ping")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +104,9 @@ def probes(
     *operation* gives what needs CAP_NET_RAW by its name: done in this process, or handed to one
     that has the privilege.
     """
+    kit = _Kit(settings.probe, Resolver(settings.probe.nameservers), operation)
     return tuple(
-        make(settings, operation)
-        for name, make in _MAKERS.items()
-        if getattr(settings.probe, name).enabled
+        make(kit) for name, make in _MAKERS.items() if getattr(settings.probe, name).enabled
     )
 
 
