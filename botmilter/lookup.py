@@ -1,0 +1,176 @@
+"""DNS look-ups within a deadline.  The only module that imports dnspython.
+
+What the DNS says is evidence, also when it says that there is nothing (NXDOMAIN, no data).  That
+nobody answered, or only SERVFAIL, is our own trouble: :class:`LookupTrouble`.
+
+Sent: one UDP query for each question (EDNS, 1232 octets, as DNS flag day 2020 has it), TCP where
+the answer does not fit; on silence the next server, all of them twice over.  dnspython's own
+resolver is used to read ``resolv.conf`` only, because its waits between tries are not bound by
+the lifetime one gives it (0.3 s took 0.4 s; two dead servers add up to 2 s).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rcode
+import dns.rdata
+import dns.rdtypes.ANY.MX
+import dns.rdtypes.ANY.PTR
+import dns.rdtypes.ANY.TXT
+import dns.resolver
+
+from botmilter.clock import Deadline
+from botmilter.model import IPAddress
+from botmilter.net import parse_ip, printable, reverse_name
+
+#: Waits for one server, first and second time over: a resolver that has to ask far away itself
+#: takes up to a second, and the first packet may be lost.
+_WAITS_S = (1.0, 3.0)
+_PAYLOAD = 1232
+_EVIDENCE = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+_TEXT_AT_MOST = 1000
+
+#: What is asked for: anything else is text that was never a host's name.
+_NAME = re.compile(r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+")
+
+
+class LookupTrouble(Exception):  # noqa: N818 - the word of the docs: not the name's error, our trouble
+    """The DNS could not be asked: no server answered in time, or all refused.
+
+    Says nothing about the name that was asked for.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the DNS says: no texts where it says that there is nothing."""
+
+    texts: tuple[str, ...] = ()
+    """The data as text, printable ASCII; names without trailing dot."""
+    ttl_s: float | None = None
+    """How long it holds; None where the answer did not tell."""
+    exists: bool = False
+    """Whether the name exists at all (NOERROR), with data of this type or without."""
+
+
+class Resolver:
+    """Asks *nameservers* (addresses, port 53 unless *port* says otherwise), or those of
+    ``/etc/resolv.conf`` where none are given.  Keeps no cache; safe for many threads."""
+
+    def __init__(self, nameservers: Sequence[str] = (), port: int = 53) -> None:
+        self._nameservers = tuple(nameservers)
+        self._port = port
+
+    def pointers(self, ip: IPAddress, deadline: Deadline) -> Answer:
+        """The names of *ip* (PTR)."""
+        return self.ask(reverse_name(ip), "PTR", deadline)
+
+    def addresses(self, name: str, family_of: IPAddress, deadline: Deadline) -> Answer:
+        """The addresses of *name* in the family of *family_of* (A or AAAA)."""
+        return self.ask(name, "A" if isinstance(family_of, IPv4Address) else "AAAA", deadline)
+
+    def ask(self, name: str, kind: str, deadline: Deadline) -> Answer:
+        """The data of type *kind* at *name*; an MX record gives its host.
+
+        Blocks at most until *deadline*.  Raises LookupTrouble.  A *name* that cannot be one has
+        nothing, and nobody is asked.
+        """
+        if not _NAME.fullmatch(name):
+            return Answer()
+        try:
+            query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD)
+        except dns.exception.DNSException:
+            return Answer()
+        return _answer(self._exchange(query, deadline))
+
+    def _exchange(self, query: dns.message.Message, deadline: Deadline) -> dns.message.QueryMessage:
+        trouble = "no nameserver is configured"
+        for wait_s in _WAITS_S:
+            for server in self._servers():
+                if deadline.is_over:
+                    raise LookupTrouble(f"no answer in time; {trouble}")
+                limit = Deadline.after(deadline.left(wait_s))
+                try:
+                    response = self._once(query, server, limit)
+                except (dns.exception.DNSException, OSError, EOFError) as error:
+                    trouble = f"{server}: {type(error).__name__}"
+                    continue
+                said = response.rcode()
+                if isinstance(response, dns.message.QueryMessage) and said in _EVIDENCE:
+                    return response
+                trouble = f"{server}: {dns.rcode.to_text(said)}"
+        raise LookupTrouble(trouble)
+
+    def _once(
+        self, query: dns.message.Message, server: str, limit: Deadline
+    ) -> dns.message.Message:
+        try:
+            return dns.query.udp(
+                query,
+                server,
+                timeout=limit.left(),
+                port=self._port,
+                ignore_unexpected=True,  # from another address: not an answer
+                ignore_errors=True,  # not an answer to this question: somebody guesses
+                raise_on_truncation=True,
+            )
+        except dns.message.Truncated:
+            return dns.query.tcp(query, server, timeout=limit.left(), port=self._port)
+
+    def _servers(self) -> Sequence[str]:
+        if self._nameservers:
+            return self._nameservers
+        try:
+            return [str(server) for server in _configured().nameservers]
+        except dns.resolver.NoResolverConfiguration:
+            return ()
+
+
+#: resolv.conf as last read, and when: it changes under a running daemon (DHCP, VPN).
+_resolv_conf: tuple[float, dns.resolver.Resolver] | None = None
+_REREAD_S = 30.0
+
+
+def _configured() -> dns.resolver.Resolver:
+    global _resolv_conf  # one file on a machine, one copy of it in a process
+    now = time.monotonic()
+    if _resolv_conf is None or now - _resolv_conf[0] > _REREAD_S:
+        _resolv_conf = (now, dns.resolver.Resolver())
+    return _resolv_conf[1]
+
+
+def _answer(response: dns.message.QueryMessage) -> Answer:
+    exists = response.rcode() == dns.rcode.NOERROR
+    try:
+        chain = response.resolve_chaining()
+    except dns.exception.DNSException as error:  # a loop of aliases, or an answer to nothing
+        raise LookupTrouble(f"{type(error).__name__} in the answer") from error
+    if chain.answer is None:
+        return Answer((), float(chain.minimum_ttl), exists)
+    texts = tuple(printable(_text(data), _TEXT_AT_MOST) for data in chain.answer)
+    return Answer(texts, float(chain.minimum_ttl), True)
+
+
+def _text(data: dns.rdata.Rdata) -> str:
+    match data:
+        case dns.rdtypes.ANY.TXT.TXT():
+            return b"".join(data.strings).decode("latin-1")
+        case dns.rdtypes.ANY.MX.MX():
+            return str(data.exchange.to_text(omit_final_dot=True))
+        case dns.rdtypes.ANY.PTR.PTR():
+            return str(data.target.to_text(omit_final_dot=True))
+        case _:
+            return data.to_text()
+
+
+def as_addresses(answer: Answer) -> frozenset[IPAddress]:
+    """The addresses among the answer's texts."""
+    return frozenset(ip for text in answer.texts if (ip := parse_ip(text)) is not None)

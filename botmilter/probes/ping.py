@@ -1,0 +1,82 @@
+"""Probe ``ping``: whether the host answers to ICMP echo.
+
+Sent: one echo request of 64 octets.  No answer means nothing by itself, most host firewalls drop
+it; an answer is the sign of life that nmap waits for.
+
+ping3 (5.1.6) needs care, and all of it is taken here: its errors are of six kinds; it computes the
+time from the reply's own payload, which the other side writes, so we take it ourselves; a reply's
+number can be guessed, so ours is random; over IPv6 its threads take each other's replies, so
+those go one at a time.  It does not compare a reply's sender: a third host that guesses process,
+thread and number can feign life, which costs us an nmap run and moves no score.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from ipaddress import IPv6Address
+from typing import Any
+
+import ping3
+
+from botmilter.clock import Deadline
+from botmilter.errors import SetupError
+from botmilter.model import IPAddress, Observation, Signal, Status, Target
+from botmilter.net import printable
+
+_one_at_a_time = threading.Lock()
+
+
+def echo(ip: IPAddress, limit_s: float) -> dict[str, Any]:
+    """Ask *ip* once: ``{"rtt_s": seconds}``, or None for it where no answer came in *limit_s*.
+
+    Needs CAP_NET_RAW (or ``net.ipv4.ping_group_range``).  Raises SetupError where it could not be
+    asked.
+    """
+    with _one_at_a_time if isinstance(ip, IPv6Address) else nullcontext():
+        started = time.monotonic()
+        try:
+            answer = ping3.ping(str(ip), timeout=limit_s, seq=secrets.randbelow(1 << 16))
+        except PermissionError as error:
+            raise SetupError("ping needs CAP_NET_RAW: start botmilter as root") from error
+        except (OSError, ValueError, struct.error) as error:
+            raise SetupError(f"ping: {printable(f'{type(error).__name__}: {error}')}") from error
+        took_s = time.monotonic() - started
+    # None: no answer; False: an ICMP error from the way there
+    return {"rtt_s": None if answer is None or answer is False else round(took_s, 4)}
+
+
+class PingProbe:
+    """*echo* asks: the function above, or the privileged process's.  Facts: ``rtt_s``."""
+
+    name = "ping"
+    shows_life = True
+    wants_life = False
+    sends_to_host = True
+    signals = frozenset({"ping.answered", "ping.silent"})
+
+    def __init__(self, limit_s: float, echo: Callable[[IPAddress, float], dict[str, Any]]) -> None:
+        self.limit_s = limit_s
+        self._echo = echo
+
+    def store_key(self, target: Target) -> str:
+        return str(target.ip)
+
+    def measure(self, target: Target, deadline: Deadline) -> Observation:
+        key = self.store_key(target)
+        try:
+            facts = self._echo(target.ip, deadline.left())
+        except (SetupError, TimeoutError) as error:
+            return Observation(self.name, key, Status.FAILED, reason=printable(str(error)))
+        status = Status.SILENT if facts["rtt_s"] is None else Status.ANSWERED
+        return Observation(self.name, key, status, facts)
+
+    def interpret(self, seen: Observation, target: Target) -> Iterable[Signal]:
+        rtt_s = seen.facts["rtt_s"]
+        if rtt_s is None:
+            return [Signal("ping.silent")]
+        return [Signal("ping.answered", 1.0, f"{rtt_s * 1000:.0f} ms")]
