@@ -103,6 +103,7 @@ TABLE: tuple[Row, ...] = (
     Row("mail.no_date", Group.PATH, 0.5, "no Date:, or none that can be read", "RFC 5322, 3.6.1"),
     Row("mail.no_id", Group.PATH, 0.5, "no Message-ID:", "RFC 5322, 3.6.4"),
     Row("mail.bad_id", Group.PATH, 0.5, "a Message-ID: without a host", "RFC 5322, 3.6.4"),
+    Row("mail.false_id", Group.PATH, 2.0, "an Outlook Message-ID: whose time is not the mail's"),
     Row("mail.id_ours", Group.PATH, 1.0, "the receiving host had to add the Message-ID:"),
     Row(
         "mail.false_sender", Group.PATH, 1.0, "a large provider's sender, no host of it on the way"

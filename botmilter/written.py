@@ -37,8 +37,14 @@ _FAR_AHEAD_S = 2 * 3600.0
 #: their users after four hours.
 _BEHIND_S = 4 * 3600.0
 _DAY_S = 86400.0
+_YEAR_S = 365.2425 * _DAY_S
 #: Fields and characters of a field that are looked at: a header may have ten thousand.
 _FIELD_LIMIT = 2000
+
+#: ``<000a01c249e0$e5a9d610$…@host>``: after four digits of a counter the time in units of 100 ns
+#: since 1601 (Windows' FILETIME), high half and low half.
+_OUTLOOK_ID = re.compile(r"<?[0-9a-fA-F]{4}([0-9a-fA-F]{8})\$([0-9a-fA-F]{8})\$[0-9a-fA-F]{8}@")
+_FILETIME_EPOCH_S = 11_644_473_600.0
 
 _ADDRESS_DOMAIN = re.compile(r"@\[?([A-Za-z0-9._:-]{1,255})")
 _LIST_ID = re.compile(r"<([A-Za-z0-9._-]{1,255})>")
@@ -69,7 +75,8 @@ def fields(header: bytes) -> Iterator[tuple[str, str]]:
         if not line:
             break
         if line[0] in " \t" and name:
-            value = value + " " + line.strip() if len(value) < _FIELD_LIMIT else value
+            if len(value) < _FIELD_LIMIT:
+                value = f"{value} {line.strip()}".lstrip()
             continue
         if name:
             yield name, value
@@ -122,6 +129,7 @@ def signals(written: Written, chain: Chain, origin: Origin) -> tuple[Signal, ...
     return (
         *_date_signals(written.date, border.at),
         *_id_signals(written.message_id, chain, border),
+        *_id_time_signals(written, border.at),
         *_path_signals(border, below),
         *_own_name_signals(written, border),
         *_stranger_signals(written, chain.hops[border.index :]),
@@ -135,13 +143,17 @@ def _date_signals(text: str | None, received_at: datetime | None) -> Iterator[Si
     if text is None:
         yield Signal("mail.no_date")
         return
-    at, defect, _ = dates.read(" ".join(text.split()))
+    at, defect, _ = _read_date(text)
     if defect == dates.BAD_ZONE:
         yield Signal("mail.bad_zone", 1.0, text)
     elif at is None:
         yield Signal("mail.no_date", 1.0, f"cannot be read: {text}")
     elif received_at is not None:
         yield from _clock_signals((received_at - at).total_seconds())
+
+
+def _read_date(text: str) -> dates.Reading:
+    return dates.read(" ".join(text.split()))
 
 
 def _clock_signals(late_s: float) -> Iterator[Signal]:
@@ -159,8 +171,9 @@ def _id_signals(message_id: str | None, chain: Chain, border: Hop) -> Iterator[S
     if not message_id:
         yield Signal("mail.no_id")
         return
-    host = next(_domains(message_id), None)
-    if host is None:
+    named = _ADDRESS_DOMAIN.search(message_id)
+    host = clean(named[1]) if named is not None else ""
+    if not host:
         yield Signal("mail.bad_id", 1.0, message_id)
     elif _is_ours(host, chain.hops[: border.index + 1]) and not _has_been_here(host, chain, border):
         yield Signal("mail.id_ours", 1.0, host)
@@ -178,6 +191,18 @@ def _has_been_here(host: str, chain: Chain, border: Hop) -> bool:
         for name in (hop.by, hop.rdns, hop.helo)
         if name
     )
+
+
+def _id_time_signals(written: Written, received_at: datetime | None) -> Iterator[Signal]:
+    """Outlook writes the time into its Message-IDs; who imitates them writes something."""
+    stamp = _OUTLOOK_ID.match(written.message_id or "")
+    if stamp is None or received_at is None:
+        return
+    made_s = int(stamp[1] + stamp[2], 16) / 1e7 - _FILETIME_EPOCH_S
+    claimed = _read_date(written.date or "").at
+    times = [at.timestamp() for at in (received_at, claimed) if at is not None]
+    if all(abs(made_s - at) > _DAY_S for at in times):
+        yield Signal("mail.false_id", 1.0, f"says {made_s / _YEAR_S + 1970:.1f}")
 
 
 def _path_signals(border: Hop, below: tuple[Hop, ...]) -> Iterator[Signal]:
