@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ _PAUSE_S = 0.02
 
 
 class Filter:
-    """The filter on a Unix socket in *folder*, which user postfix has to be able to reach.
+    """The filter on the Unix socket *place*, which user postfix has to be able to reach.
 
     *settings* are dotted keys of botmilter.toml and their values, such as
     ``{"budget.per_mail_s": 2}``; *within* is a command that runs the filter (``setpriv …``).
@@ -31,15 +31,15 @@ class Filter:
 
     def __init__(
         self,
-        folder: Path,
+        place: Path,
         settings: Mapping[str, object],
         within: Sequence[str] = (),
     ) -> None:
-        self._socket = folder / "milter"
-        self._log_file = folder / "botmilter.log"
-        shutil.chown(folder, group="postfix")
+        self._socket = place
+        folder = Path(tempfile.mkdtemp(prefix="filter-", dir=place.parent))
+        self._log_file = folder / "log"
         config = folder / "botmilter.toml"
-        config.write_text(_toml({**_here(folder, self._socket), **settings}))
+        config.write_text(_toml({**_here(folder, place), **settings}))
         run = (sys.executable, "-m", "botmilter", "run", "--config", str(config))
         self._command = (*within, *run)
         self._process: subprocess.Popen[bytes] | None = None

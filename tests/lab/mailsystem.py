@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import smtplib
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
 from ipaddress import IPv4Address
 from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -57,6 +58,7 @@ class MailSystem:
     lab: Lab
     postfix: mta.Postfix
     filter: Filter
+    _socket: Path
 
     def __init__(
         self,
@@ -73,7 +75,8 @@ class MailSystem:
             self.lab = starting.enter_context(Lab(self._hosts))
             starting.enter_context(NameServer(self._hosts, worlds.RECORDS))
             folder = starting.enter_context(mta.open_folder())
-            self.filter = Filter(folder, self._settings, self._within)
+            self._socket = folder / "milter"
+            self.filter = Filter(self._socket, self._settings, self._within)
             starting.enter_context(self.filter)
             self.postfix = mta.Postfix(folder, (net.MTA, "127.0.0.1"), self.filter.address)
             starting.enter_context(self.postfix)
@@ -87,6 +90,18 @@ class MailSystem:
         trace: TracebackType | None,
     ) -> None:
         self._running.close()
+
+    @contextmanager
+    def other_filter(
+        self, settings: Mapping[str, object], within: Sequence[str] = ()
+    ) -> Iterator[Filter]:
+        """Another filter, which remembers nothing, in the place of the usual one."""
+        self.filter.stop()
+        try:
+            with Filter(self._socket, settings, within) as other:
+                yield other
+        finally:
+            self.filter.start()
 
     def send(self, letter: Letter) -> Delivery:
         """Hand *letter* in by SMTP and wait until it lies in the mailbox.
