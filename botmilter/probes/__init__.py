@@ -1,1 +1,1 @@
-"""The probes, one file each: ways to look at a host.  docs/adding-a-probe.md says how to add one."""
+"""The probes: one file for each way to look at a host.  How to add one: docs/adding-a-probe.md."""
