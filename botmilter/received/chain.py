@@ -7,7 +7,7 @@ Sendmail, never the beginning of a new header: it cannot smuggle a line in.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from botmilter.model import Chain, Hop, HopKind, HopSource
@@ -125,7 +125,7 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
     who = peer.read(stamp.head, dialect) if stamp.head and not dialect.is_local else Peer()
     if who.dialect is not None and not dialect.name:
         dialect = who.dialect
-    notes = (*who.notes, *options.comments)
+    notes = [*who.notes, *options.comments]
     is_login = protocol is not None and (
         protocol.authenticated
         or (protocol.name[:4] == "HTTP" and dialect.is_http_login and bool(stamp.head))
@@ -141,11 +141,11 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
         ident=who.ident,
         by=stamp.by,
         protocol=protocol.name if protocol is not None else None,
-        authenticated=is_login or _has_login(notes, dialect),
-        tls=(protocol is not None and protocol.tls) or _has_tls(notes),
+        authenticated=is_login or (bool(notes) and _has_login(notes)),
+        tls=(protocol is not None and protocol.tls) or (bool(notes) and _has_tls(notes)),
         id=None if dialect.id_is_version else options.id,
         envelope_for=options.envelope_for,
-        envelope_from=_envelope_from(notes, stamp.head),
+        envelope_from=_envelope_from(notes, stamp.head, text),
         at=stamp.date.at,
         at_defect=stamp.date.defect,
         dialect=dialect.name,
@@ -187,23 +187,25 @@ _LOGINS = (
 )  # fmt: skip
 
 
-def _has_login(notes: tuple[str, ...], dialect: Dialect) -> bool:
+def _has_login(notes: Sequence[str]) -> bool:
     return any(note[:28].lower().startswith(_LOGINS) for note in notes)
 
 
-def _has_tls(notes: tuple[str, ...]) -> bool:
-    for note in notes:
-        lower = note.lower()
-        if ("tls" in lower or "cipher" in lower or "ssl" in lower) and lower[:9] != "envelope-":
-            return True
-    return False
+def _has_tls(notes: Sequence[str]) -> bool:
+    return any(
+        ("tls" in note or "cipher" in note or "ssl" in note) and note[:9] != "envelope-"
+        for note in map(str.lower, notes)
+    )
 
 
-def _envelope_from(notes: tuple[str, ...], head: list[str]) -> str | None:
+def _envelope_from(notes: Sequence[str], head: Sequence[str], text: str) -> str | None:
     for note in notes:
         found = _SENDER.match(note)
         if found is not None:
             return found[1] or None
+    if text[-1:] == ")" and "(envelope-from " in text:  # behind the date: FreeBSD's sendmail
+        found = _SENDER.match(text, text.rindex("(envelope-from ") + 1)
+        return found[1] or None if found is not None else None
     if len(head) == 1 and "@" in head[0]:  # from user@example.org by host by uid 502
         return head[0].strip("<>")
     return None

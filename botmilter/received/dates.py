@@ -135,7 +135,8 @@ def _make(
             min(int(second), 59) if second else 0,  # 60 is a leap second (RFC 5322)
             tzinfo=zone,
         )
-        at.utctimetuple()  # the years 1 and 9999 have moments that UTC cannot name
+        if not 1 < at.year < 9999:  # they have moments that UTC cannot name
+            at.utctimetuple()
     except (ValueError, OverflowError):
         return Reading(None, IMPOSSIBLE, end)
     return Reading(at, defect, end)

@@ -34,6 +34,10 @@ from botmilter.received import dates
 _SPLIT = re.compile(r'(<"[^"<>]*"@[^<>()\s]*>|[()])')
 
 
+_FLAT = "()" * 64
+_BY = frozenset(("by", "BY", "By", "bY"))
+
+
 class Comment(str):
     """The text of a comment, without its outermost parentheses."""
 
@@ -70,8 +74,14 @@ def items(text: str) -> list[Item]:
     parts = _SPLIT.split(text)
     if len(parts) == 1:
         return list[Item](text.split())
-    closing = _closing(parts)
     found: list[Item] = []
+    if _is_flat(parts):
+        for at in range(0, len(parts) - 1, 4):
+            found += parts[at].split()
+            found.append(Comment(parts[at + 2]))
+        found += parts[-1].split()
+        return found
+    closing = _closing(parts)
     pending = ""
     at = 0
     while at < len(parts):
@@ -91,6 +101,12 @@ def items(text: str) -> list[Item]:
         at += 1
     found += pending.split()
     return found
+
+
+def _is_flat(parts: Sequence[str]) -> bool:
+    """Whether the parentheses open and close in turn, as nearly always."""
+    marks = "".join(parts[1::2])
+    return len(marks) % 2 == 0 and marks == _FLAT[: len(marks)]
 
 
 def _closing(parts: Sequence[str]) -> dict[int, int]:
@@ -130,7 +146,7 @@ def stamp(text: str, holds_address: Callable[[Comment], bool]) -> Stamp:
 
 def _without_from(parts: list[Item], date: dates.Reading) -> Stamp:
     for at, item in enumerate(parts):
-        if item in ("by", "By", "BY") and not isinstance(item, Comment):
+        if item in _BY and not isinstance(item, Comment):
             by, tail = _by(parts, at)
             return Stamp([], by, tail, date, False)
     return Stamp([], None, parts, date, False)
@@ -160,8 +176,7 @@ def _find_by(parts: Sequence[Item], holds_address: Callable[[Comment], bool]) ->
 
 def _next_by(parts: Sequence[Item], start: int) -> int | None:
     for at in range(start, len(parts)):
-        item = parts[at]
-        if len(item) == 2 and item.lower() == "by" and not isinstance(item, Comment):
+        if parts[at] in _BY and not isinstance(parts[at], Comment):
             return at
     return None
 
@@ -207,7 +222,11 @@ class Options(NamedTuple):
     comments: list[Comment]
 
 
-_KEYWORDS = frozenset(("with", "via", "id", "for"))
+_KEYWORDS = {
+    written: keyword
+    for keyword in ("with", "via", "id", "for")
+    for written in (keyword, keyword.upper(), keyword.capitalize())
+}
 
 
 def options(tail: Sequence[Item]) -> Options:
@@ -219,13 +238,12 @@ def options(tail: Sequence[Item]) -> Options:
         if isinstance(item, Comment):
             comments.append(item)
             continue
-        if len(item) < 5:
-            keyword = item.lower()
-            if keyword in _KEYWORDS and (words or keyword not in found):
-                # a keyword directly behind another is its value: "with id"? no MTA writes it
-                words = found.setdefault(keyword, []) if keyword not in found else []
-                continue
-        words.append(item)
+        keyword = _KEYWORDS.get(item)
+        if keyword is None:
+            words.append(item)
+        else:
+            words = []
+            found.setdefault(keyword, words)
     return Options(
         found.get("with") or found.get("via") or [],
         _first(found.get("id")),
