@@ -21,6 +21,7 @@ from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import IPAddress
 from botmilter.net import ProbeGuard, is_in
 from botmilter.probes.base import Probe
+from botmilter.probes.osdetect import OsDetectProbe, scan
 from botmilter.probes.ping import PingProbe, echo
 from botmilter.probes.rdns import RdnsProbe
 from botmilter.probes.smtp import SmtpProbe
@@ -55,7 +56,7 @@ class _Kit:
 
 
 #: What needs CAP_NET_RAW.
-_OPERATIONS: dict[str, Operation] = {"ping": echo}
+_OPERATIONS: dict[str, Operation] = {"ping": echo, "osdetect": scan}
 
 #: How each probe is made, in order of cost.
 _MAKERS: dict[str, Callable[[_Kit], Probe]] = {
@@ -66,6 +67,9 @@ _MAKERS: dict[str, Callable[[_Kit], Probe]] = {
         kit.settings.smtp.limit_s, kit.settings.smtp.ehlo_name or socket.gethostname()
     ),
     "ping": lambda kit: PingProbe(kit.settings.ping.limit_s, kit.operation("ping")),
+    "osdetect": lambda kit: OsDetectProbe(
+        kit.settings.osdetect.limit_s, kit.settings.osdetect.ipv6, kit.operation("osdetect")
+    ),
 }
 
 
