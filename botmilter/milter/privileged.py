@@ -156,16 +156,16 @@ def _read_all(reply: socket.socket, deadline: Deadline) -> bytes:
     """All until the end; raises TimeoutError."""
     chunks: list[bytes] = []
     size = 0
-    while size < _ANSWER_AT_MOST:
-        left = deadline.left()
-        if left <= 0:
-            raise TimeoutError("the privileged process gave no answer in time")
-        reply.settimeout(left)
-        chunk = reply.recv(65536)
-        if not chunk:
-            break
-        chunks.append(chunk)
-        size += len(chunk)
+    try:
+        while size < _ANSWER_AT_MOST:
+            reply.settimeout(max(0.001, deadline.left()))  # 0 would mean not to wait at all
+            chunk = reply.recv(65536)
+            if not chunk:
+                break
+            chunks.append(chunk)
+            size += len(chunk)
+    except TimeoutError:
+        raise TimeoutError("the privileged process gave no answer in time") from None
     return b"".join(chunks)
 
 
