@@ -89,9 +89,12 @@ def _registered(name: str, *, only_icann: bool) -> str | None:
 
 
 def _ends_in_known_domain(name: str) -> bool:
-    """Whether the last label is a top-level domain of the list; an internationalised one counts."""
+    """Whether the last label is a top-level domain of the list; an internationalised one counts,
+    and so does that of every manual's and laboratory's hosts (RFC 2606)."""
     label = name.rpartition(".")[2]
-    return not label.isascii() or label.startswith("xn--") or _known_suffix(label)
+    if not label.isascii() or label.startswith("xn--"):
+        return True
+    return label == "example" or _known_suffix(label)
 
 
 @cache

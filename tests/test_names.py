@@ -203,6 +203,7 @@ def test_different_names_or_too_few_are_no_template() -> None:
         ("pc", "mx.example.org", ["helo.no_dot"]),
         ("localhost.localdomain", None, ["helo.no_dot"]),
         ("server.office.local", None, ["helo.no_tld"]),
+        ("mail.proper.example", None, []),
         ("xn--e1afmkfd.xn--p1ai", None, []),
         ("203-0-113-9.dyn.example.net", None, ["helo.dynamic"]),
         ("dyn-7.example.net", "dyn-7.example.net", []),  # said of the name already
