@@ -90,3 +90,23 @@ def test_the_policy_is_the_configured_budget_unless_the_command_has_its_own() ->
     assert machine.policy(settings).under_load_s == 1.0
     own = machine.policy(settings, 20.0)
     assert (own.budget_s, own.under_load_s) == (20.0, None)
+
+
+def test_every_probe_can_be_switched_off_and_has_its_limit_from_the_configuration() -> None:
+    made = build.probes(config.load())
+    assert [probe.name for probe in made][:2] == ["rdns", "smtp"]
+    for probe in made:
+        others = [f"probe.{one.name}.enabled=false" for one in made if one.name != probe.name]
+        (alone,) = build.probes(config.load(None, [*others, f"probe.{probe.name}.limit_s=1.25"]))
+        assert (alone.name, alone.limit_s) == (probe.name, 1.25)
+
+
+def test_what_needs_a_privilege_can_be_handed_to_another_process() -> None:
+    asked: list[str] = []
+
+    def operation(name: str) -> build.Operation:
+        asked.append(name)
+        return build.operations()[name]
+
+    build.probes(config.load(), operation)
+    assert set(asked) == set(build.operations())
