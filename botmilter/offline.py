@@ -22,6 +22,11 @@ NOTES_NAMES = frozenset(
     {"postfix", "sendmail", "exim", "qmail", "courier", "google", "communigate", "opensmtpd"}
 )
 
+#: Of what the rdns probe makes of a confirmed name: the look-up is as old as the mail, what the
+#: receiver's program calls confirmed is known from its manual only, and on real mail of one site
+#: two of three wanted mails had it and one of four unwanted.
+_CONFIRMED_BY_ANOTHER = 0.25
+
 
 def signals(header: bytes, chain: Chain, origin: Origin) -> tuple[Signal, ...]:
     """All that *header* says of *origin*, but for the chain's own contradictions."""
@@ -58,14 +63,8 @@ def _helo_against_no_name(hop: Hop) -> Iterator[Signal]:
 
 
 def _clear_signals(hop: Hop) -> Iterator[Signal]:
-    """A confirmed name that is not a pool's and that the client greets with.
-
-    Half of what the rdns probe makes of it: what the receiver's program calls confirmed we have
-    from its manual, and the look-up is as old as the mail.
-    """
+    """A confirmed name that is not a pool's and that the client greets with."""
     if not hop.rdns or hop.rdns_verified is False or not hop.helo:
         return
-    if names.clean(hop.rdns) != names.clean(hop.helo) or names.is_dynamic(hop.rdns, hop.ip):
-        return
-    server = names.is_server(hop.rdns)
-    yield Signal("host.confirmed", 0.5 if server.strength == 1.0 else 0.25, hop.rdns)
+    if names.clean(hop.rdns) == names.clean(hop.helo) and not names.is_dynamic(hop.rdns, hop.ip):
+        yield Signal("host.confirmed", _CONFIRMED_BY_ANOTHER, hop.rdns)
