@@ -59,8 +59,9 @@ provider gave it a name out of a customer pool, and nothing answers on its port 
     Scene(
         "A proper mail server",
         f"""\
-A Linux server, {worlds.MAIL_SERVER.ip}, with a name that leads back to it, which it also greets
-with, and a mail service of its own on port 25.""",
+A Linux server, {worlds.MAIL_SERVER.ip}.  For it speak a mail service on port 25 and a name that
+leads back to it, with which it also greets; after that nmap could change nothing and is not
+started.""",
         Letter(
             worlds.MAIL_SERVER.ip,
             helo=worlds.MAIL_SERVER.names[0],
@@ -98,10 +99,10 @@ def show(delivery: Delivery, expected: str) -> bool:
     for name, value in raw_fields(delivery.mail):
         print(f"    {name}: {value}")
     verdict = header.parse(str(delivery.mail["X-Bot-Verdict"]))
-    print(f"\n  Taken after {delivery.took_s:.1f} s.  The verdict is '{verdict.label}'", end="")
-    print(", because" if verdict.reasons else ".")
+    against = "Against the host:" if verdict.reasons else "Nothing against the host."
+    print(f"\n  Taken after {delivery.took_s:.1f} s, judged '{verdict.label}'.  {against}")
     for reason in verdict.reasons:
-        print(f"    {reason:18} {BY_NAME[reason].meaning}")
+        print(f"    {reason:24} {BY_NAME[reason].meaning}")
     found = f"{verdict.label} {verdict.origin}"
     if found != expected:
         print(f"\n  THIS IS NOT WHAT WAS EXPECTED: {expected}")
