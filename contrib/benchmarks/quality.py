@@ -13,6 +13,8 @@ Botnet plugin and rspamd's hfilter by what they publish that they look at, in ou
 other end: phishing sent through today's providers, where nobody must be called a bot.
 """
 
+# debian: spamassassin
+
 from __future__ import annotations
 
 import argparse
@@ -228,8 +230,6 @@ def _spamassassin(cases: list[Case]) -> dict[Path, dict[str, float]]:
         return {}
     files = [str(case.path) for case in cases]
     command = ["perl", str(HERE / "spamassassin_hits.pl"), _SITE, *files]
-    if shutil.which("unshare") is not None:
-        command = ["unshare", "--net", "--map-root-user", *command]
     run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     lines = [line for line in run.stdout.splitlines() if line.startswith("{")]
     if len(lines) != len(cases):

@@ -6,11 +6,17 @@ use warnings;
 use Mail::SpamAssassin;
 
 my $networks = shift @ARGV;
+# What Debian's init.pre and v*.pre load, as far as local rules over the header need it, so that
+# the machine's own /etc/spamassassin makes no difference.
+my @plugins = qw(Check HeaderEval RelayEval MIMEEval MIMEHeader HTMLEval BodyEval URIEval DNSEval
+    WLBLEval VBounce FreeMail ReplaceTags);
 my $engine = Mail::SpamAssassin->new({
-    local_tests_only => 1,
-    dont_copy_prefs  => 1,
-    userprefs_filename => '/dev/null',
-    post_config_text => "use_bayes 0\nuse_txrep 0\nuse_auto_welcomelist 0\n"
+    local_tests_only    => 1,
+    dont_copy_prefs     => 1,
+    site_rules_filename => '/nonexistent',
+    userprefs_filename  => '/nonexistent',
+    pre_config_text     => join('', map { "loadplugin Mail::SpamAssassin::Plugin::$_\n" } @plugins),
+    post_config_text    => "use_bayes 0\n"
         . "clear_trusted_networks\nclear_internal_networks\n"
         . "trusted_networks $networks\ninternal_networks $networks\n",
 });
