@@ -197,8 +197,9 @@ _GROUP_RULES: dict[Group, _GroupRule] = {
 
 # -- enough to speak, enough to convict ---------------------------------------------------------
 
-#: Groups of which any signal says something about this very host.
-_SPEAKING_GROUPS = frozenset({Group.OS, Group.CLEAR, Group.DNSBL, Group.CHAIN})
+#: Groups of which any signal says something about this very host.  Not the chain: that a header
+#: does not contradict itself much clears nobody.
+_SPEAKING_GROUPS = frozenset({Group.OS, Group.CLEAR, Group.DNSBL})
 
 
 def _speaks_of_host(found: Mapping[str, Signal]) -> bool:

@@ -24,6 +24,7 @@ CASES = [
     ("smtp.filtered", None, Label.UNKNOWN),
     ("smtp.filtered rdns.none", None, Label.UNKNOWN),
     ("smtp.other", None, Label.UNKNOWN),
+    ("chain.bad_zone", None, Label.UNKNOWN),
     ("os.unix smtp.filtered host.confirmed", -1.5, Label.CLEAN),
     ("os.unix smtp.filtered rdns.dynamic helo.mismatch", 2.25, Label.CLEAN),
     ("os.server smtp.banner", -3.0, Label.CLEAN),
