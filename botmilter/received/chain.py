@@ -119,8 +119,9 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
     text = grammar.unfold(value)
     stamp = grammar.stamp(text, peer.holds_address)
     options = grammar.options(stamp.tail)
-    first_comment = options.comments[0] if options.comments else ""
-    dialect = dialects.recognise(f"{stamp.by} {' '.join(stamp.tail)}", first_comment)
+    first_comment = options.comments[0].lstrip() if options.comments else ""
+    tail = f"{stamp.by} {' '.join(stamp.tail)}"
+    dialect = dialects.recognise(tail, first_comment)
     protocol = dialects.protocol(options.protocol or _protocol_before_by(stamp))
     who = peer.read(stamp.head, dialect) if stamp.head and not dialect.is_local else Peer()
     if who.dialect is not None and not dialect.name:
@@ -141,8 +142,12 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
         ident=who.ident,
         by=stamp.by,
         protocol=protocol.name if protocol is not None else None,
-        authenticated=is_login or (bool(notes) and _has_login(notes)),
-        tls=(protocol is not None and protocol.tls) or (bool(notes) and _has_tls(notes)),
+        authenticated=is_login
+        or "with both STARTTLS and AUTH" in tail  # Mimecast
+        or (bool(notes) and _has_login(notes)),
+        tls=(protocol is not None and protocol.tls)
+        or "over TLS" in tail  # IIS
+        or (bool(notes) and _has_tls(notes)),
         id=None if dialect.id_is_version else options.id,
         envelope_for=options.envelope_for,
         envelope_from=_envelope_from(notes, stamp.head, text),
@@ -183,7 +188,7 @@ def _protocol_before_by(stamp: Stamp) -> list[str]:
 _LOGINS = (
     "authenticated", "auth: login", "auth: plain", "auth: cram", "auth: digest", "auth: xoauth",
     "auth: scram", "account ", "squirrelmail authenticated", "nasmail authenticated",
-    "smtp-auth", "via http",
+    "user authenticated", "smtp-auth", "via http",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ Most are read from the programs' sources or manuals (Postfix ``smtpd.c``, Exim's
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -81,11 +81,13 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("communigate", ("CommuniGate Pro",), bracketed=First.BOTH, verifies=True),
     Dialect("qmail-scanner", ("with qmail-scanner",), is_local=True),
     Dialect("qmail", ("qmail-ldap", "qpsmtpd", "qp ", "invoked ")),
-    Dialect("zimbra", (" with LMTP",)),
+    Dialect("lmtp", (" with LMTP",)),
     Dialect("amavis", ("amavisd",)),
     Dialect("iplanet", ("iPlanet Messaging", "Sun Java System", "Oracle Communications Messaging")),
     Dialect("sendgrid", ("(SG)", "SG with", "ismtpd", "recvd-"), bare=First.HELO),
     Dialect("powermta", ("PowerMTA",), bare=First.HELO),
+    Dialect("coremail", ("Coremail",)),
+    Dialect("yandex", ("Yandex with", "/Yandex")),
     Dialect("momentum", ("ecelerity",), bracketed=First.RDNS),
     Dialect("ses", ("SimpleEmailService",), bare=First.HELO),
     Dialect("mdaemon", ("MDaemon",), bare=First.HELO),
@@ -166,6 +168,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("UTF8LMTPSA", authenticated=True, tls=True),
         Protocol("ASMTP", authenticated=True),  # Exim before 4.40
         Protocol("SSMTP", tls=True),
+        Protocol("SMTPS", tls=True),  # Yahoo, Zoho
         Protocol("HTTP"),  # a login as well, unless the dialect says otherwise
         Protocol("HTTPS", tls=True),
         Protocol("HTTPU"),
@@ -191,8 +194,9 @@ def protocol(words: list[str]) -> Protocol | None:
     upper = text.upper()
     if upper.startswith(("POP3", "IMAP")):  # POP3-SSL, IMAP4-SSL: getmail
         return Protocol(upper, is_fetch=True, tls="SSL" in upper)
-    if upper.startswith("HTTP/"):
-        return PROTOCOLS["HTTP"]
+    base, _, rest = upper.partition("/")
+    if rest and base in PROTOCOLS:  # HTTP/1.1, IronPort's ESMTP/TLS/ECDHE-RSA-AES256-GCM-SHA384
+        return replace(PROTOCOLS[base], tls=PROTOCOLS[base].tls or "TLS" in rest)
     if upper.startswith("LOCAL"):  # Exim's local-smtp, local-esmtp, local-bsmtp
         return Protocol(upper)
     if upper.startswith("MICROSOFT") or len(words) == 1:

@@ -10,6 +10,7 @@ believed, whatever stands there.  A peer is trusted if
 * it is named in ``Trust.own_names``: by a reverse name that the receiver confirmed, or, with an
   address of a private network, by the ``by`` of the line it wrote.  A ``by`` alone proves
   nothing, for anyone can write one;
+* it logged in to a mailbox store by LMTP, as only our own MTA can;
 * it logged in, if ``Trust.by_authentication`` says that this extends trust.
 
 A hop that names no peer is passed over.  One that should and cannot be read ends the walk: there
@@ -56,7 +57,7 @@ def find(chain: Chain, trust: Trust) -> Origin:
     relays = 0
     logged_in: int | None = None
     for at, hop in enumerate(hops):
-        if hop.kind is HopKind.FETCH or (hop.kind is HopKind.LOCAL and not hop.authenticated):
+        if hop.kind is HopKind.FETCH or (hop.kind is HopKind.LOCAL and not _is_login(hop)):
             continue
         if hop.ip is not None and at == 0 and is_in(hop.ip, trust.exempt_networks):
             return _ends(hops, at, OriginWhy.ALLOWED, "the client is on the allow list", hop.ip)
@@ -66,6 +67,8 @@ def find(chain: Chain, trust: Trust) -> Origin:
         if relays < trust.own_relays or is_trusted_peer(hops, at, trust):
             continue
         if hop.authenticated:
+            if _is_delivery(hop):
+                continue
             if trust.by_authentication:
                 logged_in = at if logged_in is None else logged_in
                 continue
@@ -78,6 +81,15 @@ def find(chain: Chain, trust: Trust) -> Origin:
         roles=(HopRole.TRUSTED,) * len(hops),
         note="the mail never left trusted hosts",
     )
+
+
+def _is_delivery(hop: Hop) -> bool:
+    """LMTP hands mail to a mailbox store, within a site (RFC 2033); its login is no user's."""
+    return (hop.protocol or "").startswith(("LMTP", "UTF8LMTP"))
+
+
+def _is_login(hop: Hop) -> bool:
+    return hop.authenticated and not _is_delivery(hop)
 
 
 def is_loopback(ip: IPAddress) -> bool:

@@ -72,7 +72,7 @@ _NOTES = (
     "using ", "no client cert", "client ", "not verified", "authenticated", "auth:", "auth=",
     "tls", "ssl", "may be forged", "envelope-", "return-path", "squirrelmail", "nasmail",
     "proxying for", "mailfrom:", "misconfigured", "version=", "cipher", "peer crosscheck", "uid ",
-    "for ", "original mail from",
+    "for ", "original mail from", "user authenticated",
 )  # fmt: skip
 
 # HELO x / EHLO / LHLO: qmail, GMX, Zimbra; account u HELO x: CommuniGate; port=1 helo=x: Exim

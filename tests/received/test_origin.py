@@ -30,6 +30,8 @@ VIA_NAT = f"from mx2 (unknown [10.0.0.2]) by mx.example (Postfix) with SMTP{DATE
 LIST = (
     f"from list.example (list.example [192.0.2.50]) by mx.example (Postfix) with ESMTP id A1{DATE}"
 )
+STORED = f"from mx.example ([198.51.100.20]) by store.example (Cyrus 3.2) with LMTPA{DATE}"
+STORED_LOCALLY = f"from mx.example ([unix socket]) by mx.example (Cyrus v2.3.14) with LMTPA{DATE}"
 HTTP_API = f"from <unknown> (<unknown> []) by fw.example with HTTP id 1{DATE}"
 
 
@@ -97,6 +99,11 @@ CASES = (
     Case(
         "a trusted relay that logs in is a relay",
         (US.replace("ESMTP", "ESMTPSA"), FORWARDER), FORWARDER_TRUSTED,
+        "203.0.113.9", OriginWhy.RELAY,
+    ),
+    Case(
+        "the login of our own MTA at its mailbox store is no submission",
+        (STORED, STORED_LOCALLY, US, FORWARDER), FORWARDER_TRUSTED,
         "203.0.113.9", OriginWhy.RELAY,
     ),
     Case(
