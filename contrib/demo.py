@@ -7,6 +7,7 @@ a verdict is not the one expected.
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -124,4 +125,5 @@ def show_packets(destinations: set[str]) -> bool:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing to clean up: the private room is gone
     sys.exit(main())

@@ -63,7 +63,7 @@ need_venv() {
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         die "$python is older than Python 3.11; name a newer one: PYTHON=/path/to/python3.12 $0"
     .venv/bin/python -c "import pip" 2>/dev/null || "$python" -m venv --clear .venv
-    wanted=$(cat setup.cfg pyproject.toml | sha256sum)
+    wanted=$( (pwd && cat setup.cfg pyproject.toml) | sha256sum)
     stamp=.venv/installed-$(echo "$1" | tr , -)
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         say "installing botmilter[$1] into .venv"
@@ -78,6 +78,11 @@ need_venv() {
 need_unpacked() {
     unpacked=$(tests/lab/unpack .cache/unpacked "$@") ||
         die "could not unpack the programs for the laboratory: $*"
+}
+
+# Run a command with those programs in a private room that nothing leaves; it dies with us.
+in_room() {
+    setpriv --pdeathsig TERM tests/lab/enter "$unpacked" "$@"
 }
 
 # Files made by root belong to whoever owns the clone, or he could not remove them.
