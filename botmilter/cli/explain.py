@@ -54,7 +54,7 @@ def to_json(verdict: Verdict, missing: Sequence[Gap]) -> dict[str, Any]:
     origin = verdict.origin
     return {
         "verdict": verdict.label.value,
-        "score": verdict.score if verdict.label.is_judged else None,
+        "score": None if origin.ip is None or origin.why.is_exempt else verdict.score,
         "why": verdict.why,
         "origin": {
             "ip": str(origin.ip) if origin.ip is not None else None,
