@@ -58,6 +58,9 @@ HOUSES: tuple[House, ...] = (
     House("yahoo.com", ("yahoo", "qmail"), ("HTTP", "HTTPS", "SMTP", "NNFMP", "QMQP")),
 )
 
+#: Spoken within one provider only: protocol, and what every name of its hosts holds.
+_HOUSE_PROTOCOLS = {"NNFMP": "yahoo"}
+
 _Rule = Callable[["Case"], Iterator[Signal]]
 
 
@@ -290,6 +293,10 @@ def _date_in_address(case: Case) -> Iterator[Signal]:
 
 def _false_by(case: Case) -> Iterator[Signal]:
     for hop in case.claimed:
+        owner = _HOUSE_PROTOCOLS.get(hop.protocol or "")
+        if owner is not None and owner not in (hop.by or "").lower():
+            detail = f"hop {hop.index}: nobody but {owner} speaks {hop.protocol}"
+            yield Signal("chain.false_by", detail=detail)
         house = _house(hop.by)
         if house is None or hop.source is not HopSource.HEADER or hop.dialect in house.dialects:
             continue

@@ -82,24 +82,23 @@ def items(text: str) -> list[Item]:
         found += parts[-1].split()
         return found
     closing = _closing(parts)
-    pending = ""
+    loose: list[str] = []
     at = 0
     while at < len(parts):
-        part = parts[at]
         end = closing.get(at)
         if end is not None:
-            found += pending.split()
-            pending = ""
+            found += "".join(loose).split()
+            loose.clear()
             found.append(Comment("".join(parts[at + 1 : end])))
             at = end
-        elif part[:1] == "<" and at % 2:
-            found += pending.split()
-            pending = ""
-            found.append(part)
+        elif at % 2 and parts[at][0] == "<":
+            found += "".join(loose).split()
+            loose.clear()
+            found.append(parts[at])
         else:
-            pending += part
+            loose.append(parts[at])
         at += 1
-    found += pending.split()
+    found += "".join(loose).split()
     return found
 
 

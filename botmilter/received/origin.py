@@ -13,6 +13,8 @@ believed, whatever stands there.  A peer is trusted if
 * it logged in to a mailbox store by LMTP, as only our own MTA can;
 * it logged in, if ``Trust.by_authentication`` says that this extends trust.
 
+A login from loopback is a user of the host's own webmail, a submission like any other.
+
 A hop that names no peer is passed over.  One that should and cannot be read ends the walk: there
 is no origin then, and certainly not the one that the next line claims.  A mailbox collector's
 line (fetchmail) within the trusted part is the reader's own.
@@ -62,10 +64,12 @@ def find(chain: Chain, trust: Trust) -> Origin:
         if hop.ip is not None and at == 0 and is_in(hop.ip, trust.exempt_networks):
             return _ends(hops, at, OriginWhy.ALLOWED, "the client is on the allow list", hop.ip)
         if hop.ip is not None and is_loopback(hop.ip):
-            continue
-        relays += 1
-        if relays < trust.own_relays or is_trusted_peer(hops, at, trust):
-            continue
+            if not _is_login(hop):
+                continue
+        else:
+            relays += 1
+            if relays < trust.own_relays or is_trusted_peer(hops, at, trust):
+                continue
         if hop.authenticated:
             if _is_delivery(hop):
                 continue

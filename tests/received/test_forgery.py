@@ -108,6 +108,11 @@ CASES = (
         {"chain.false_by": 1},
     ),
     Case(
+        "a protocol of Yahoo's own, spoken elsewhere",
+        (HONEST, below(with_="with NNFMP")),
+        {"chain.false_by": 1},
+    ),
+    Case(
         "a Google host that writes Google's line",
         (border("mail.google.com", "mail.google.com"), below("mx.google.com")),
         {},

@@ -102,6 +102,11 @@ CASES = (
         "203.0.113.9", OriginWhy.RELAY,
     ),
     Case(
+        "a login from loopback is a user of the host's webmail",
+        (LOOPBACK.replace("ESMTP", "ESMTPA"), FORGED), FORWARDER_TRUSTED,
+        None, OriginWhy.SUBMISSION, (_B, _C),
+    ),
+    Case(
         "the login of our own MTA at its mailbox store is no submission",
         (STORED, STORED_LOCALLY, US, FORWARDER), FORWARDER_TRUSTED,
         "203.0.113.9", OriginWhy.RELAY,
