@@ -23,13 +23,16 @@ from pydantic import (
     Field,
     Strict,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from botmilter import kinds, problems, toml
 from botmilter.errors import ConfigError
 from botmilter.model import IPNetwork, Trust
-from botmilter.signals import DEFAULT_WEIGHTS, TABLE
+from botmilter.profiles import PROFILES
+from botmilter.signals import TABLE
 
 #: Read by the commands where no ``--config`` is given and it exists.
 DEFAULT_PATH = Path("/etc/botmilter/botmilter.toml")
@@ -50,7 +53,6 @@ Weight = Annotated[float, Field(ge=-100, le=100)]
 Weights = Annotated[
     Mapping[Annotated[str, AfterValidator(kinds.signal)], Weight],
     BeforeValidator(kinds.by_name),
-    AfterValidator(lambda given: {**DEFAULT_WEIGHTS, **given}),
 ]
 
 
@@ -228,6 +230,8 @@ class Score(Table):
     """Points from which: bot."""
     suspect: Annotated[float, Field(gt=0, le=100)] = 3.0
     """Points from which: suspect."""
+    profile: Literal["modern", "study-2009"] = "modern"
+    """Whose weights hold where [weights] has none."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -257,9 +261,15 @@ class Settings(Table):
     probe: Probes = Probes()
     store: Store = Store()
     score: Score = Score()
-    weights: Weights = Field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
+    weights: Weights = Field(default={}, validate_default=True)
     header: Header = Header()
     log: Log = Log()
+
+    @field_validator("weights")
+    @classmethod
+    def _over_the_profile(cls, given: Weights, info: ValidationInfo) -> Weights:
+        score = info.data.get("score", Score())
+        return {**PROFILES[score.profile], **given}
 
     @property
     def trust(self) -> Trust:

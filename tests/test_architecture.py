@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("received", "names", "vocabulary", "spelling", "written", "offline"),
         *("score", "plan", "health", "header"),
-        *("config", "kinds", "problems", "toml", "survey.analyse"),
+        *("config", "profiles", "kinds", "problems", "toml", "survey.analyse"),
     ),
     ("lookup", "probes", "store", "mailbox", "interfaces"),
     ("scheduler", "memory", "engine"),
