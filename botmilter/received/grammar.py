@@ -30,8 +30,9 @@ from typing import NamedTuple
 
 from botmilter.received import dates
 
-# A mailbox with a quoted local part may hold parentheses and blanks: it stays in one piece.
-_SPLIT = re.compile(r'(<"[^"<>]*"@[^<>()\s]*>|[()])')
+# A mailbox with a quoted local part may hold parentheses and blanks, and the client chose it:
+# it stays in one piece.
+_SPLIT = re.compile(r'(<?"[^"<>]*"@[^<>()\s]*>?|[()])')
 
 
 _FLAT = "()" * 64
@@ -91,7 +92,7 @@ def items(text: str) -> list[Item]:
             loose.clear()
             found.append(Comment("".join(parts[at + 1 : end])))
             at = end
-        elif at % 2 and parts[at][0] == "<":
+        elif at % 2 and parts[at][0] in '<"':
             found += "".join(loose).split()
             loose.clear()
             found.append(parts[at])
