@@ -202,7 +202,7 @@ mkdir "$TMPDIR/bin" && mount --bind /usr/bin "$TMPDIR/bin" && mount -t tmpfs bin
 
 BROKEN = (
     pytest.param(
-        ("unshare", "--mount", "--propagation", "private", "sh", "-c", _WITHOUT_NMAP, "sh"),
+        ("unshare", "--mount", "--propagation", "unchanged", "sh", "-c", _WITHOUT_NMAP, "sh"),
         "osdetect",
         id="nmap is not installed",
     ),

@@ -114,6 +114,7 @@ class Persona:
 def load(name: str, database: Path = DATABASE) -> Persona:
     """The persona of fingerprint *name*.  Raises UnknownPersonaError, or OSError where nmap's
     database is not installed."""
+    name = _today(name, database)
     blocks = list(_blocks(name, database))
     if not blocks:
         raise UnknownPersonaError(f"{database} has no fingerprint named {name!r}")
@@ -124,6 +125,16 @@ def names(database: Path = DATABASE) -> list[str]:
     """Every name that :func:`load` knows, in the file's order."""
     found = re.findall(r"^Fingerprint (.*)$", _text(database), re.MULTILINE)
     return list(dict.fromkeys(found))
+
+
+def _today(name: str, database: Path) -> str:
+    """What *name* is called in this *database*: later ones widen the range at a name's end, as
+    from ``Linux 4.15 - 5.6`` to ``Linux 4.15 - 5.19``."""
+    if f"\nFingerprint {name}\n" in _text(database):
+        return name
+    start = name.rpartition(" - ")[0]
+    alike = [known for known in names(database) if start and known.startswith(f"{start} - ")]
+    return alike[-1] if alike else name
 
 
 @cache

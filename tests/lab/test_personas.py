@@ -34,6 +34,14 @@ def box(tmp_path: Path) -> personas.Persona:
     return personas.load("A box", database)
 
 
+def test_a_later_databases_wider_range_stands_for_the_name(tmp_path: Path) -> None:
+    database = tmp_path / "nmap-os-db"
+    database.write_text(_TWO_OF_A_NAME.replace("A box", "Box 4.1 - 6.2"), encoding="ascii")
+    assert personas.load("Box 4.1 - 5.6", database).name == "Box 4.1 - 6.2"
+    with pytest.raises(personas.UnknownPersonaError):
+        personas.load("Box 4.2 - 5.6", database)
+
+
 def test_of_two_fingerprints_with_one_name_the_more_talkative_is_played(
     box: personas.Persona,
 ) -> None:
