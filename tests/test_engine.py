@@ -180,6 +180,22 @@ def test_two_processes_at_once_measure_once() -> None:
     assert [len(a.asked) + len(b.asked) for a, b in zip(*groups, strict=True)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_from_memory_nothing_is_measured(shared: bool) -> None:
+    store = MemoryStore(100) if shared else None
+    first = engine(rdns(), smtp(), store=store)
+    if shared:
+        first.result(first.begin(origin(), policy()))
+    probes = (rdns(), smtp(), nmap())
+    made = engine(*probes, store=store)
+    verdict = made.result(made.begin(origin(), policy(from_memory=True)))
+    assert not any(probe.asked for probe in probes)
+    unknown = {"osdetect"} if shared else {"rdns", "smtp", "osdetect"}
+    assert {seen.probe: seen.reason for seen in verdict.missing} == dict.fromkeys(
+        unknown, "not in the store"
+    )
+
+
 def test_nmap_is_not_started_for_a_host_without_a_sign_of_life() -> None:
     never = nmap()
     made = engine(rdns(""), smtp("smtp.filtered", status=Status.SILENT), never)

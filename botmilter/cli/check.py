@@ -58,6 +58,7 @@ class _Judge:
 @trust_option
 @click.option("--budget", type=click.FloatRange(0, 3600), help="Seconds to wait for a mail.")
 @click.option("--offline", is_flag=True, help="By the mail alone: no packet, no look-up.")
+@click.option("--from-store", is_flag=True, help="By what the store remembers: no packet.")
 @click.option("--explain", "explained", is_flag=True, help="Every signal, and what is missing.")
 @json_option
 def command(
@@ -67,6 +68,7 @@ def command(
     trust: tuple[IPNetwork, ...],
     budget: float | None,
     offline: bool,
+    from_store: bool,
     explained: bool,
     as_json: bool,
 ) -> None:
@@ -85,7 +87,11 @@ def command(
       $ botmilter check --offline --json Maildir/ > verdicts.jsonl
     """
     chosen = settings(config_file, overrides)
+    if offline and from_store:
+        raise click.UsageError("--offline and --from-store exclude each other")
     judge = _judge(chosen, trust, budget, offline)
+    if from_store:
+        judge = replace(judge, policy=replace(judge.policy, from_memory=True))
     failure: InputError | None = None
     for file in files:
         try:

@@ -122,6 +122,25 @@ def test_a_weight_can_be_tried_without_a_file(mail: Path, probes: list[FakeProbe
     assert judged(*LAB, "--set", "weights.os.both=2.5", mail)["score"] == 4.0
 
 
+def test_from_the_store_a_second_look_is_the_same_and_asks_nobody(
+    mail: Path, probes: list[FakeProbe], tmp_path: Path
+) -> None:
+    probes.append(FakeProbe("smtp", [Signal("smtp.refused")], could_say=frozenset({"smtp.banner"})))
+    probes.append(FakeProbe("osdetect", [Signal("os.client")]))
+    kept = (*LAB, "--set", f"store.path='{tmp_path}/kept.sqlite'", "--set", "store.kind='sqlite'")
+    unseen = judged(*kept, "--from-store", mail)
+    assert {one["reason"] for one in unseen["missing"]} == {"not in the store"}
+    assert not any(probe.asked for probe in probes)
+    first = judged(*kept, mail)
+    again = judged(*kept, "--from-store", mail)
+    assert (again["verdict"], again["score"]) == (first["verdict"], first["score"]) == ("bot", 7.0)
+    assert [len(probe.asked) for probe in probes] == [1, 1]
+
+
+def test_offline_and_from_the_store_exclude_each_other(mail: Path, probes: list[FakeProbe]) -> None:
+    assert run(*LAB, "--offline", "--from-store", mail).exit_code == 2
+
+
 def test_offline_asks_nobody(mail: Path, probes: list[FakeProbe]) -> None:
     probes.append(FakeProbe("smtp", [Signal("smtp.filtered")]))
     said = judged(*LAB, "--offline", mail)
