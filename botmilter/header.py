@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import floor, isfinite
 
-from botmilter.model import IPAddress, Label, Verdict
+from botmilter.model import IPAddress, Label, Reason, Verdict
 from botmilter.net import parse_ip
+from botmilter.signals import BY_NAME, Group
 
 DEFAULT_PREFIX = "X-Bot-"
 VERDICT, SCORE, LEVEL = "Verdict", "Score", "Level"
@@ -61,7 +62,7 @@ def render(
 
 def value_of(verdict: Verdict, host: str = "") -> Value:
     """What a header says of *verdict*, which is less than the verdict knows."""
-    against = [one.signal.name for one in verdict.reasons if one.points > 0]
+    against = [one.signal.name for one in verdict.reasons if one.points > 0 and _is_seen(one)]
     return Value(
         verdict.label,
         _rounded(verdict.score) if verdict.label.is_judged else None,
@@ -70,6 +71,12 @@ def value_of(verdict: Verdict, host: str = "") -> Value:
         _tokens(seen.probe for seen in verdict.missing),
         _token(host),
     )
+
+
+def _is_seen(reason: Reason) -> bool:
+    """Whether it is a signal of its own, and not what two of them weigh together."""
+    row = BY_NAME.get(reason.signal.name)
+    return row is None or row.group is not Group.PAIR
 
 
 def level_of(score: float) -> int:

@@ -68,7 +68,7 @@ class Judgement:
 def judge(signals: Iterable[Signal], rules: Rules) -> Judgement:
     """Weigh *signals*; of the same name the strongest counts, unknown names count as notes."""
     found = _strongest_by_name(signals)
-    reasons = tuple(sorted(_reasons(found, rules), key=lambda r: (-r.points, r.signal.name)))
+    reasons = tuple(sorted(_reasons(found, rules), key=_rank))
     total = round(sum(reason.points for reason in reasons), 2)
     if total < rules.suspect and not _speaks_of_host(found):
         return Judgement(Label.UNKNOWN, total, reasons, "nothing was seen of the host itself")
@@ -106,6 +106,14 @@ def _strongest_by_name(signals: Iterable[Signal]) -> dict[str, Signal]:
     if all(strengths) and not SERVICE & found.keys():
         found[PAIR] = Signal(PAIR, min(strengths), "a client system, and nothing on port 25")
     return found
+
+
+def _rank(reason: Reason) -> tuple[float, int, str]:
+    """Largest contribution first; equal ones in the order of the table, system before names."""
+    return -reason.points, _PLACES.get(reason.signal.name, len(_PLACES)), reason.signal.name
+
+
+_PLACES = {row.name: place for place, row in enumerate(table.TABLE)}
 
 
 def _label(score: float, rules: Rules) -> Label:

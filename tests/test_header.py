@@ -43,7 +43,13 @@ def verdict(
 
 def test_a_bot_has_verdict_score_and_level() -> None:
     seen = verdict(
-        reasons=(("os.client", 3.0), ("smtp.filtered", 1.5), ("rdns.dynamic", 1.5), ("os.x", 0.0)),
+        reasons=(
+            ("os.client", 3.0),
+            ("pair.client_no_service", 2.5),  # what the two weigh together: in the score only
+            ("smtp.filtered", 1.5),
+            ("rdns.dynamic", 1.5),
+            ("os.x", 0.0),
+        ),
         missing=("p0f",),
     )
     (name, value), *more = header.render(seen)

@@ -116,5 +116,15 @@ def test_the_order_of_evidence_does_not_matter(found: list[Signal]) -> None:
     assert (forward.label, forward.score) == (backward.label, backward.score)
 
 
+def test_equal_contributions_come_in_the_order_of_the_table() -> None:
+    reasons = score.judge(seen("rdns.dynamic smtp.filtered os.client"), RULES).reasons
+    assert [reason.signal.name for reason in reasons] == [
+        "os.client",
+        "pair.client_no_service",
+        "smtp.filtered",
+        "rdns.dynamic",
+    ]
+
+
 def test_a_signal_of_another_version_is_no_error() -> None:
     assert score.judge([Signal("future.signal")], RULES).label is Label.UNKNOWN
