@@ -4,22 +4,26 @@ What the DNS says is evidence, also when it says that there is nothing (NXDOMAIN
 nobody answered, or only SERVFAIL, is our own trouble: :class:`LookupTrouble`.
 
 Sent: one UDP query for each question (EDNS, 1232 octets, as DNS flag day 2020 has it), TCP where
-the answer does not fit; on silence the next server, all of them twice over.  dnspython's own
-resolver is used to read ``resolv.conf`` only, because its waits between tries are not bound by
-the lifetime one gives it (0.3 s took 0.4 s; two dead servers add up to 2 s).
+the answer does not fit; on silence the next server, all of them twice over.
+
+dnspython makes and reads the messages, and reads ``resolv.conf``.  It does not do the waiting: it
+waits by the wall clock, which may be set back an hour meanwhile, and its resolver's pauses between
+tries are not bound by the lifetime one gives it (0.3 s took 0.4 s; two dead servers add up to 2 s).
 """
 
 from __future__ import annotations
 
+import math
 import re
+import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 import dns.exception
 import dns.message
-import dns.query
 import dns.rcode
 import dns.rdata
 import dns.rdtypes.ANY.MX
@@ -28,7 +32,7 @@ import dns.rdtypes.ANY.TXT
 import dns.resolver
 
 from botmilter.clock import Deadline
-from botmilter.model import IPAddress
+from botmilter.model import IPAddress, Status
 from botmilter.net import parse_ip, printable, reverse_name
 
 #: Waits for one server, first and second time over: a resolver that has to ask far away itself
@@ -39,7 +43,12 @@ _EVIDENCE = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
 _TEXT_AT_MOST = 1000
 
 #: What is asked for: anything else is text that was never a host's name.
-_NAME = re.compile(r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_NAME_AT_MOST = 253
+
+#: So long an answer proves that the resolver works: what fails meanwhile is the fault of the name.
+_PROOF_S = 60.0
 
 
 class LookupTrouble(Exception):  # noqa: N818 - the word of the docs: not the name's error, our trouble
@@ -47,6 +56,18 @@ class LookupTrouble(Exception):  # noqa: N818 - the word of the docs: not the na
 
     Says nothing about the name that was asked for.
     """
+
+    #: How a probe ends that could not go on for it.
+    status = Status.FAILED
+
+
+class NameTrouble(LookupTrouble):
+    """The DNS could be asked, but not about this name: its own servers are dead or broken.
+
+    Anybody can bring that about for names of his own, so it must not count as a broken resolver.
+    """
+
+    status = Status.SKIPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +89,7 @@ class Resolver:
     def __init__(self, nameservers: Sequence[str] = (), port: int = 53) -> None:
         self._nameservers = tuple(nameservers)
         self._port = port
+        self._works_until = Deadline(-math.inf)
 
     def pointers(self, ip: IPAddress, deadline: Deadline) -> Answer:
         """The names of *ip* (PTR)."""
@@ -80,10 +102,10 @@ class Resolver:
     def ask(self, name: str, kind: str, deadline: Deadline) -> Answer:
         """The data of type *kind* at *name*; an MX record gives its host.
 
-        Blocks at most until *deadline*.  Raises LookupTrouble.  A *name* that cannot be one has
-        nothing, and nobody is asked.
+        Blocks at most until *deadline*.  Raises LookupTrouble, as NameTrouble where the resolver
+        is known to work.  A *name* that cannot be one has nothing, and nobody is asked.
         """
-        if not _NAME.fullmatch(name):
+        if len(name.rstrip(".")) > _NAME_AT_MOST or not _NAME.fullmatch(name):
             return Answer()
         try:
             query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD)
@@ -96,7 +118,7 @@ class Resolver:
         for wait_s in _WAITS_S:
             for server in self._servers():
                 if deadline.is_over:
-                    raise LookupTrouble(f"no answer in time; {trouble}")
+                    raise self._trouble(f"no answer in time; {trouble}")
                 limit = Deadline.after(deadline.left(wait_s))
                 try:
                     response = self._once(query, server, limit)
@@ -105,25 +127,23 @@ class Resolver:
                     continue
                 said = response.rcode()
                 if isinstance(response, dns.message.QueryMessage) and said in _EVIDENCE:
+                    self._works_until = Deadline.after(_PROOF_S)
                     return response
                 trouble = f"{server}: {dns.rcode.to_text(said)}"
-        raise LookupTrouble(trouble)
+        raise self._trouble(trouble)
+
+    def _trouble(self, text: str) -> LookupTrouble:
+        return LookupTrouble(text) if self._works_until.is_over else NameTrouble(text)
 
     def _once(
         self, query: dns.message.Message, server: str, limit: Deadline
     ) -> dns.message.Message:
         try:
-            return dns.query.udp(
-                query,
-                server,
-                timeout=limit.left(),
-                port=self._port,
-                ignore_unexpected=True,  # from another address: not an answer
-                ignore_errors=True,  # not an answer to this question: somebody guesses
-                raise_on_truncation=True,
-            )
+            with _connected(server, self._port, socket.SOCK_DGRAM, limit) as connection:
+                return _over_udp(connection, query, limit)
         except dns.message.Truncated:
-            return dns.query.tcp(query, server, timeout=limit.left(), port=self._port)
+            with _connected(server, self._port, socket.SOCK_STREAM, limit) as connection:
+                return _over_tcp(connection, query, limit)
 
     def _servers(self) -> Sequence[str]:
         if self._nameservers:
@@ -132,6 +152,62 @@ class Resolver:
             return [str(server) for server in _configured().nameservers]
         except dns.resolver.NoResolverConfiguration:
             return ()
+
+
+def _connected(server: str, port: int, kind: socket.SocketKind, limit: Deadline) -> socket.socket:
+    """A socket to *server* that takes nothing from another address."""
+    family = socket.AF_INET6 if ":" in server else socket.AF_INET
+    connection = socket.socket(family, kind)
+    try:
+        _hurry(connection, limit)
+        connection.connect((server, port))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _over_udp(
+    connection: socket.socket, query: dns.message.Message, limit: Deadline
+) -> dns.message.Message:
+    connection.send(query.to_wire())
+    while True:
+        _hurry(connection, limit)
+        with suppress(dns.message.ShortHeader, dns.exception.FormError):  # somebody guesses
+            response = dns.message.from_wire(connection.recv(65535), raise_on_truncation=True)
+            if query.is_response(response):
+                return response
+
+
+def _over_tcp(
+    connection: socket.socket, query: dns.message.Message, limit: Deadline
+) -> dns.message.Message:
+    wire = query.to_wire()
+    connection.sendall(len(wire).to_bytes(2, "big") + wire)
+    size = int.from_bytes(_receive(connection, 2, limit), "big")
+    response = dns.message.from_wire(_receive(connection, size, limit))
+    if not query.is_response(response):
+        raise EOFError("not an answer to the question")
+    return response
+
+
+def _receive(connection: socket.socket, size: int, limit: Deadline) -> bytes:
+    """Exactly *size* octets (RFC 1035 section 4.2.2)."""
+    read = b""
+    while len(read) < size:
+        _hurry(connection, limit)
+        chunk = connection.recv(size - len(read))
+        if not chunk:
+            raise EOFError
+        read += chunk
+    return read
+
+
+def _hurry(connection: socket.socket, limit: Deadline) -> None:
+    """Let the next step take what is left.  Raises TimeoutError where nothing is."""
+    if limit.is_over:
+        raise TimeoutError
+    connection.settimeout(max(0.001, limit.left()))
 
 
 #: resolv.conf as last read, and when: it changes under a running daemon (DHCP, VPN).
@@ -152,7 +228,7 @@ def _answer(response: dns.message.QueryMessage) -> Answer:
     try:
         chain = response.resolve_chaining()
     except dns.exception.DNSException as error:  # a loop of aliases, or an answer to nothing
-        raise LookupTrouble(f"{type(error).__name__} in the answer") from error
+        raise NameTrouble(f"{type(error).__name__} in the answer") from error
     if chain.answer is None:
         return Answer((), float(chain.minimum_ttl), exists)
     texts = tuple(printable(_text(data), _TEXT_AT_MOST) for data in chain.answer)

@@ -52,7 +52,7 @@ class RdnsProbe:
         try:
             pointers = self._resolver.pointers(target.ip, deadline)
         except LookupTrouble as trouble:
-            return Observation(self.name, key, Status.FAILED, reason=f"PTR: {trouble}")
+            return Observation(self.name, key, trouble.status, reason=f"PTR: {trouble}")
         found = sorted(pointers.texts)[:_NAMES_AT_MOST]
         confirmed, unchecked = self._confirm(found, target.ip, deadline)
         facts = {
