@@ -58,6 +58,7 @@ COMMANDS_OF: dict[str, frozenset[str]] = {
 FOREIGN: dict[str, str] = {
     "click": "cli",
     "dns": "lookup",
+    "matplotlib": "survey.charts",
     "Milter": "milter.app",
     "milter": "milter.app",
     "nmap": "probes.osdetect",

@@ -11,10 +11,11 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from botmilter import seal
 from botmilter.config import Probes, Settings
 from botmilter.config import Store as StoreSettings
 from botmilter.engine import RECALL_LANE, Catch, Engine, Policy
-from botmilter.errors import SetupError, StoreError
+from botmilter.errors import ConfigError, SetupError, StoreError
 from botmilter.interfaces import own_addresses
 from botmilter.lookup import Resolver
 from botmilter.memory import Lifetimes, Memory, Rates
@@ -28,6 +29,7 @@ from botmilter.probes.smtp import SmtpProbe
 from botmilter.scheduler import Scheduler
 from botmilter.score import Rules
 from botmilter.store.base import Store
+from botmilter.store.fresh import FreshStore
 from botmilter.store.memory import MemoryStore
 from botmilter.store.sqlite import SqliteStore
 
@@ -114,16 +116,20 @@ def probes(
     )
 
 
-def machine(settings: Settings, probes: Sequence[Probe]) -> Machine:
+def machine(
+    settings: Settings, probes: Sequence[Probe], known_since: float | None = None
+) -> Machine:
     """The engine over *probes*, in order of cost.  Raises SetupError.
 
-    Starts no thread and opens no connection: those come with the first use, after any fork.
+    What the store learnt before *known_since* (Unix time) is not used.  Starts no thread and opens
+    no connection: those come with the first use, after any fork.
     """
     shared, the_guard, the_rules = store(settings.store), guard(settings), rules(settings)
     is_local = isinstance(shared, MemoryStore)
+    fresh = shared if is_local or known_since is None else FreshStore(shared, known_since)
     memory = Memory(
         shared if is_local else MemoryStore(settings.store.cache_rows),
-        shared,
+        fresh,
         lifetimes(settings.store),
         Rates(
             settings.probe.in_all_per_minute,
@@ -137,6 +143,24 @@ def machine(settings: Settings, probes: Sequence[Probe]) -> Machine:
 
 def rules(settings: Settings) -> Rules:
     return Rules(settings.weights, settings.score.bot, settings.score.suspect)
+
+
+def key(settings: Settings) -> bytes | None:
+    """The key that seals verdicts, without surrounding white space; None where there is none.
+    Raises ConfigError."""
+    file = settings.header.key_file
+    if not file:
+        return None
+    try:
+        found = Path(file).read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(file, [f"[header] key_file cannot be read: {error.strerror}"]) from None
+    if len(found) < seal.KEY_AT_LEAST:
+        raise ConfigError(
+            file,
+            [f"[header] key_file: expected {seal.KEY_AT_LEAST} octets or more, got {len(found)}"],
+        )
+    return found
 
 
 def guard(settings: Settings) -> ProbeGuard:

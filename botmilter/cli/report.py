@@ -1,0 +1,125 @@
+"""``botmilter report``: what surveys found, as tables, CSV and one page with pictures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from botmilter.cli.common import console, shown
+from botmilter.errors import SetupError
+from botmilter.net import printable
+from botmilter.survey import analyse, records
+from botmilter.survey.analyse import Seen, Share
+
+
+@click.command()
+@click.argument(
+    "folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR..."
+)
+@click.option("--csv", "csv_to", type=click.Path(path_type=Path), metavar="DIR", help="CSV files.")
+@click.option(
+    "--html", "html_to", type=click.Path(path_type=Path), metavar="FILE", help="One page."
+)
+def command(folders: tuple[Path, ...], csv_to: Path | None, html_to: Path | None) -> None:
+    """Show what one or several surveys found.
+
+    DIR is the folder of a survey; of each host its newest record counts.  Of several, in the order
+    given, it is also shown what became of the hosts.
+
+    Exit code 0: shown; 66: no survey in a DIR; 69: the pictures need botmilter[survey].
+
+    \b
+    Examples:
+      $ botmilter report august
+      $ botmilter report august october --html report.html --csv tables/
+    """
+    surveys = [(printable(folder.name or str(folder)), _hosts(folder)) for folder in folders]
+    out = console()
+    for name, hosts in surveys:
+        out.print(shown(f"{name}: {len(hosts)} hosts", style="bold"))
+        show_survey(out, hosts)
+    _show_study(out, surveys)
+    for (first, before), (second, after) in itertools.pairwise(surveys):
+        _show_churn(out, f"{first} to {second}", analyse.churn(before, after))
+    _show_flagged(out, surveys)
+    if csv_to is not None or html_to is not None:
+        _write(surveys, csv_to, html_to)
+
+
+def _hosts(folder: Path) -> list[Seen]:
+    return [analyse.seen(record.to_json()) for record in records.latest(folder).values()]
+
+
+def _write(
+    surveys: Sequence[tuple[str, Sequence[Seen]]], csv_to: Path | None, html_to: Path | None
+) -> None:
+    try:
+        from botmilter.survey import report
+    except ImportError as error:
+        raise SetupError(
+            f"the pictures need the package {error.name}: install botmilter[survey]"
+        ) from error
+    all_of_them = [report.Survey(name, tuple(hosts)) for name, hosts in surveys]
+    if csv_to is not None:
+        report.write_csv(all_of_them, csv_to)
+    if html_to is not None:
+        html_to.write_text(report.page(all_of_them), encoding="utf-8")
+
+
+def show_survey(out: Console, hosts: Sequence[Seen]) -> None:
+    """The tables of shares of one survey."""
+    for title, found in (
+        ("operating system", analyse.os_shares(hosts)),
+        ("verdict", analyse.label_shares(hosts)),
+        ("port 25", analyse.smtp_shares(hosts)),
+        ("name", analyse.name_shares(hosts)),
+    ):
+        out.print(_share_table(title, found))
+
+
+def _share_table(title: str, found: Iterable[Share]) -> Table:
+    table = Table(title, box=SIMPLE_HEAD)
+    for name in ("hosts", "share", "95 % interval"):
+        table.add_column(name, justify="right")
+    for one in found:
+        interval = f"{one.low:.1%} - {one.high:.1%}"
+        table.add_row(shown(one.row), str(one.count), f"{one.share:.1%}", interval)
+    return table
+
+
+def _show_study(out: Console, surveys: Iterable[tuple[str, Sequence[Seen]]]) -> None:
+    table = Table("run", box=SIMPLE_HEAD, title="As the study counted: hosts that nmap could name")
+    for column in (*analyse.STUDY_COLUMNS, "total"):
+        table.add_column(column, justify="right")
+    for name, hosts in surveys:
+        table.add_row(shown(name), *map(str, analyse.study_row(hosts).values()))
+    out.print(table)
+
+
+def _show_churn(out: Console, title: str, moves: dict[tuple[str, str], int]) -> None:
+    table = Table("before", "after", box=SIMPLE_HEAD, title=title)
+    table.add_column("hosts", justify="right")
+    for (before, after), count in sorted(moves.items(), key=lambda move: -move[1]):
+        table.add_row(before, after, str(count))
+    out.print(table)
+    summary = analyse.churn_summary(moves)
+    out.print(", ".join(f"{count} {what}" for what, count in summary.items()))
+
+
+def _show_flagged(out: Console, surveys: Sequence[tuple[str, Sequence[Seen]]]) -> None:
+    table = Table("address", "run", "verdict", "ping", "operating system", "port 25",
+                  box=SIMPLE_HEAD, title="Bots and suspects")  # fmt: skip
+    for ip, seen in analyse.flagged([hosts for _, hosts in surveys]):
+        for (name, _), host in zip(surveys, seen, strict=True):
+            if host is None:
+                table.add_row(ip, shown(name), "not measured", "", "", "")
+            else:
+                system = shown(host.system or "N/A")
+                table.add_row(ip, shown(name), host.label, host.ping, system, host.smtp)
+    out.print(table)

@@ -1,0 +1,148 @@
+"""Measure many hosts at once, each with all probes, and hand back records as they are done.
+
+Threads wait for the engine's tickets; how many nmaps run at once is the scheduler's business.
+Best on two cores are 16 (docs/survey.md): nmap computes for a third of a second each.  A host
+whose probe met a rate limit is put back until the limit's next window, so that nothing is lost to
+politeness.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+
+from botmilter.engine import Engine, Policy
+from botmilter.model import Hop, HopKind, HopSource, Origin, OriginWhy, Status, Verdict
+from botmilter.net import parse_ip
+from botmilter.survey.records import Host, Record, verdict_json
+
+CLAIMED = "claimed only, not probed"
+_RATE_LIMIT = "rate limit"
+#: Windows of the limits by minute begin with the minute.
+_WINDOW_S = 60.0
+#: After so many windows the host is recorded as it is: the limit for one host is by the hour.
+_WINDOWS_AT_MOST = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyor:
+    """Measures one host."""
+
+    engine: Engine
+    policy: Policy
+    probe_claimed: bool = False
+
+    def measure(self, run: int, host: Host) -> Record:
+        """Blocks at most the policy's budget."""
+        began_at, origin = time.time(), _origin(host)
+        if not host.is_proved and not self.probe_claimed:
+            verdict = replace(self.engine.rejudge(origin, ()), why=CLAIMED)
+            return Record(run, began_at, host, (), verdict_json(verdict))
+        ticket = self.engine.begin(origin, self.policy, host.sender_domain or None)
+        verdict = self.engine.result(ticket, host.signals)
+        seen = {one.probe: one for one in (*verdict.missing, *ticket.observations)}
+        return Record(run, began_at, host, tuple(seen.values()), verdict_json(verdict))
+
+    def rejudge(self, record: Record) -> Record:
+        """The same facts, judged by the engine's weights.  No packet."""
+        host = record.host
+        verdict: Verdict = self.engine.rejudge(_origin(host), record.observations, host.signals)
+        if not record.observations:
+            verdict = replace(verdict, why=str(record.verdict["why"]))
+        return replace(record, verdict=verdict_json(verdict))
+
+
+def _origin(host: Host) -> Origin:
+    ip = parse_ip(host.ip)
+    hop = Hop(0, HopSource.HEADER, HopKind.RELAY, ip=ip, helo=host.helo)
+    return Origin(OriginWhy.RELAY, ip, hop, note=f"{host.role} in a mail's chain")
+
+
+def measured(
+    addresses: Sequence[str], measure: Callable[[str], Record], at_once: int
+) -> Generator[Record, None, None]:
+    """*measure* each of *addresses* on *at_once* threads; records in the order they are done.
+
+    Whatever *measure* raises is raised here.  Closing the iterator starts nothing more.
+    """
+    todo = _ToDo(addresses)
+    done: queue.SimpleQueue[Record | BaseException] = queue.SimpleQueue()
+    for _ in range(min(at_once, len(addresses))):
+        threading.Thread(target=_work, args=(todo, measure, done), daemon=True).start()
+    try:
+        for _ in addresses:
+            record = done.get()
+            if isinstance(record, BaseException):
+                raise record
+            yield record
+    finally:
+        todo.close()
+
+
+def _work(
+    todo: _ToDo,
+    measure: Callable[[str], Record],
+    done: queue.SimpleQueue[Record | BaseException],
+) -> None:
+    while (item := todo.take()) is not None:
+        try:
+            record = measure(item.ip)
+        except BaseException as error:  # the caller's to raise
+            done.put(error)
+            return
+        if _is_limited(record) and item.windows < _WINDOWS_AT_MOST:
+            todo.put_back(item)
+        else:
+            done.put(record)
+
+
+def _is_limited(record: Record) -> bool:
+    return any(
+        one.status is Status.SKIPPED and one.reason.startswith(_RATE_LIMIT)
+        for one in record.observations
+    )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Item:
+    due_at: float
+    number: int
+    ip: str
+    windows: int = 0
+
+
+class _ToDo:
+    """Addresses by the time they are due."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._changed = threading.Condition()
+        self._numbers = itertools.count()
+        self._heap = [_Item(0.0, next(self._numbers), ip) for ip in addresses]
+        self._closed = False
+
+    def take(self) -> _Item | None:
+        """The next address, waiting until one is due; None when there will be no more."""
+        with self._changed:
+            while not self._closed:
+                if self._heap and self._heap[0].due_at <= time.time():
+                    return heapq.heappop(self._heap)
+                left = self._heap[0].due_at - time.time() if self._heap else None
+                self._changed.wait(left)
+            return None
+
+    def put_back(self, item: _Item) -> None:
+        due_at = (time.time() // _WINDOW_S + 1) * _WINDOW_S
+        with self._changed:
+            again = _Item(due_at, next(self._numbers), item.ip, item.windows + 1)
+            heapq.heappush(self._heap, again)
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
