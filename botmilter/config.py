@@ -245,6 +245,8 @@ class Header(Table):
     """How the names of our header fields begin."""
     host: Annotated[str, Field(max_length=60), AfterValidator(kinds.host)] = ""
     """Who judged, as host= in the verdict; empty: left out."""
+    key_file: str = ""
+    """File with the key that seals verdicts, shared by our hosts; empty: no seal."""
 
 
 class Log(Table):

@@ -17,7 +17,7 @@ from botmilter.net import parse_ip
 from botmilter.signals import BY_NAME, Group
 
 DEFAULT_PREFIX = "X-Bot-"
-VERDICT, SCORE, LEVEL = "Verdict", "Score", "Level"
+VERDICT, SCORE, LEVEL, SEAL = "Verdict", "Score", "Level", "Seal"
 
 REASONS_AT_MOST = 8
 LEVEL_AT_MOST = 50
@@ -86,7 +86,7 @@ def level_of(score: float) -> int:
 
 def own_names(prefix: str = DEFAULT_PREFIX) -> frozenset[str]:
     """The names of all our fields, in lower case."""
-    return frozenset(f"{prefix}{name}".lower() for name in (VERDICT, SCORE, LEVEL))
+    return frozenset(f"{prefix}{name}".lower() for name in (VERDICT, SCORE, LEVEL, SEAL))
 
 
 def is_ours(name: str | bytes, prefix: str = DEFAULT_PREFIX) -> bool:

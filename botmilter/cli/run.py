@@ -49,8 +49,12 @@ def command(config_file: Path | None, overrides: tuple[str, ...]) -> None:
 
 
 def service(chosen: Settings) -> Service:
-    """What the daemon has to know of *chosen*."""
+    """What the daemon has to know of *chosen*.  Raises ConfigError.
+
+    The key is read here, by the parent: the workers' user need not be able to.
+    """
     milter = chosen.milter
+    key = build.key(chosen)
     return Service(
         socket=milter.socket,
         socket_mode=int(milter.socket_mode, 8),
@@ -61,14 +65,15 @@ def service(chosen: Settings) -> Service:
         stop_grace_s=milter.stop_grace_s,
         guard=build.guard(chosen),
         operations=build.operations(),
-        make_judge=lambda client: _judge(chosen, client),
+        make_judge=lambda client: _judge(chosen, client, key),
     )
 
 
-def _judge(chosen: Settings, client: PrivilegedClient) -> Judge:
+def _judge(chosen: Settings, client: PrivilegedClient, key: bytes | None) -> Judge:
     machine = build.machine(chosen, build.probes(chosen, client.operation))
     policy = machine.policy(chosen)
-    return MailJudge(machine.engine, chosen.trust, policy, chosen.header.prefix, chosen.header.host)
+    header = chosen.header
+    return MailJudge(machine.engine, chosen.trust, policy, header.prefix, header.host, key)
 
 
 def _worker_count(wanted: int | str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from botmilter import header, received
+from botmilter import header, received, seal
 from botmilter.engine import Engine, Policy, Ticket
 from botmilter.milter.base import Begun, Judgement
 from botmilter.milter.session import Transaction
@@ -14,13 +14,20 @@ class MailJudge:
     """Judges by the engine.  Safe for many threads."""
 
     def __init__(
-        self, engine: Engine, trust: Trust, policy: Policy, prefix: str, host: str = ""
+        self,
+        engine: Engine,
+        trust: Trust,
+        policy: Policy,
+        prefix: str,
+        host: str = "",
+        key: bytes | None = None,
     ) -> None:
         self._engine = engine
         self._trust = trust
         self._policy = policy
         self._prefix = prefix
         self._host = host
+        self._key = key
 
     def is_ours(self, name: str) -> bool:
         return header.is_ours(name, self._prefix)
@@ -39,7 +46,15 @@ class MailJudge:
         signals = forgery.signals(chain, found, self._trust)
         verdict = self._engine.result(ticket, signals)
         fields = header.render(verdict, self._prefix, self._host)
+        if self._key is not None:
+            fields += (self._seal(self._key, fields[0][1], mail),)
         return Judgement(fields, log_fields(verdict))
+
+    def _seal(self, key: bytes, verdict: str, mail: Transaction) -> tuple[str, str]:
+        ids = (value for name, value in mail.headers if name.strip().lower() == "message-id")
+        message_id = next(ids, b"").decode("latin-1")
+        sealed = seal.seal(key, verdict, mail.hop.id or "", message_id)
+        return f"{self._prefix}{header.SEAL}", sealed
 
     def _origin(self, mail: Transaction) -> tuple[Chain, Origin]:
         chain = received.parse(mail.headers, mail.hop)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from botmilter import header
+from botmilter import header, seal
 from botmilter.cli import build
 from botmilter.clock import Deadline
 from botmilter.config import Settings
@@ -161,3 +161,12 @@ def test_with_all_probes_off_the_studys_example_ends_at_its_origin() -> None:
     )
     judgement = judge(networks=["203.216.244.210/32"]).judge(mail("203.216.244.210", *chain), None)
     assert judgement.log["origin"] == "61.48.71.52"
+
+
+def test_with_a_key_the_verdict_is_sealed_for_this_mail() -> None:
+    one = judge()
+    sealing = MailJudge(one._engine, one._trust, one._policy, "X-Bot-", "mx", b"sixteen octets!!")
+    fields = dict(sealing.judge(mail(None, ("Message-Id", b" <1@x.example>")), None).headers)
+    assert sealing.is_ours("x-bot-seal")
+    sealed, verdict = fields["X-Bot-Seal"], fields["X-Bot-Verdict"]
+    assert seal.holds(b"sixteen octets!!", sealed, verdict, "<1@x.example>")
