@@ -1,0 +1,86 @@
+"""Which hosts of a mail are to be measured, and what is kept of the mail."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from botmilter.model import Trust
+from botmilter.survey import harvest
+
+#: As the study's example: a line of ours, one of a forwarder, one that the sender made up.
+FORWARDED = b"""Return-Path: <x@Cheap.Example>
+Received: from relay.forwarder.example (relay.forwarder.example [198.18.44.210])
+\tby mx.reader.example (Postfix) with SMTP id D4CFD4A50043
+\tfor <r@reader.example>; Mon,  3 Aug 2009 23:16:35 +0900 (JST)
+Received: from 198.18.9.77  (HELO 198.18.44.181) (198.18.9.77)
+  by relay.forwarder.example with SMTP; Mon, 03 Aug 2009 23:11:22 +0900
+Received: from 198.18.57.214 by 198.18.44.181; Tue, 04 Aug 2009 13:17:27 -0100
+From: Somebody <x@cheap.example>
+To: r@reader.example
+Date: Mon, 3 Aug 2009 23:11:20 +0900
+"""
+FORWARDER = Trust(networks=(ip_network("198.18.44.210/32"),))
+
+
+def roles(header: bytes, trust: Trust, all_hops: bool) -> dict[str, str]:
+    return {seen.ip: seen.role for seen in harvest.take(header, trust, all_hops).sightings}
+
+
+def test_by_default_only_the_origin_is_measured() -> None:
+    assert roles(FORWARDED, FORWARDER, all_hops=False) == {"198.18.9.77": "origin"}
+
+
+def test_of_all_hops_only_those_that_a_trusted_host_noted_are_proved() -> None:
+    assert roles(FORWARDED, FORWARDER, all_hops=True) == {
+        "198.18.44.210": "trusted",
+        "198.18.9.77": "origin",
+        "198.18.57.214": "claimed",
+    }
+
+
+def test_from_to_date_and_arrival_are_kept() -> None:
+    taken = harvest.take(FORWARDED, FORWARDER, False)
+    assert taken.sender == "Somebody <x@cheap.example>"
+    assert taken.recipient == "r@reader.example"
+    assert taken.date == "Mon, 3 Aug 2009 23:11:20 +0900"
+    assert taken.sender_domain == "cheap.example"
+    assert taken.arrived == "2009-08-03T23:16:35+09:00"
+
+
+def test_the_chain_speaks_of_the_origin_only() -> None:
+    taken = harvest.take(FORWARDED, FORWARDER, True)
+    assert {seen.role for seen in taken.sightings if seen.signals} == {"origin"}
+
+
+def test_a_mail_of_trusted_hosts_alone_has_no_host_to_measure() -> None:
+    everybody = Trust(networks=(ip_network("198.18.0.0/15"),))
+    assert roles(FORWARDED, everybody, all_hops=False) == {}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        b"From x@cheap.example Mon Aug  3 23:16:35 2009\n" + FORWARDED,
+        FORWARDED + b"Status: RO\n",
+        b"X-UID: 17\nX-Status: A\n" + FORWARDED,
+    ],
+)
+def test_a_mail_that_was_read_or_moved_is_the_same_mail(changed: bytes) -> None:
+    assert harvest.mail_id(changed) == harvest.mail_id(FORWARDED)
+
+
+def test_a_mail_with_another_header_is_another_mail() -> None:
+    assert harvest.mail_id(FORWARDED + b"Subject: x\n") != harvest.mail_id(FORWARDED)
+
+
+@given(some.binary(max_size=300))
+def test_whatever_a_header_holds_printable_text_comes_out(noise: bytes) -> None:
+    header = FORWARDED.replace(b"Somebody", noise) + b"To: " + noise + b"\n" + noise
+    taken = harvest.take(header, FORWARDER, True)
+    texts = [taken.sender, taken.recipient, taken.date, taken.sender_domain, taken.arrived]
+    texts += [seen.helo + seen.received for seen in taken.sightings]
+    assert all(text.isascii() and (text.isprintable() or not text) for text in texts)
