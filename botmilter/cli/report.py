@@ -120,6 +120,6 @@ def _show_flagged(out: Console, surveys: Sequence[tuple[str, Sequence[Seen]]]) -
             if host is None:
                 table.add_row(ip, shown(name), "not measured", "", "", "")
             else:
-                system = shown(host.system or "N/A")
+                system = shown(host.system or "N/A", 40)
                 table.add_row(ip, shown(name), host.label, host.ping, system, host.smtp)
     out.print(table)

@@ -30,7 +30,7 @@ from botmilter.model import IPNetwork
 from botmilter.survey import analyse, logs, records
 from botmilter.survey.intake import Counts, Intake, again
 from botmilter.survey.records import Journal, Record
-from botmilter.survey.run import Surveyor, measured
+from botmilter.survey.run import Surveyor, measured, settled
 from botmilter.survey.worklist import WorkList
 
 #: Hosts under way for each nmap: the others wait for ping, SMTP or DNS meanwhile.
@@ -168,7 +168,8 @@ def _measure_all(
     found = measured(
         left, lambda ip: surveyor.measure(run, work.host(run, ip)), wishes.at_once * _HOSTS_PER_NMAP
     )
-    with closing(found) as finished:
+    with closing(found):
+        finished = settled(found, surveyor.rejudge)
         for record in _with_bar(finished, len(done), len(done) + len(left)):
             logs.write(record, folder)
             journal.append(record)

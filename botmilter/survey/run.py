@@ -13,11 +13,12 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from botmilter.engine import Engine, Policy
-from botmilter.model import Hop, HopKind, HopSource, Origin, OriginWhy, Status, Verdict
+from botmilter.model import Hop, HopKind, HopSource, Observation, Origin, OriginWhy, Status, Verdict
 from botmilter.net import parse_ip
 from botmilter.survey.records import Host, Record, verdict_json
 
@@ -146,3 +147,47 @@ class _ToDo:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+#: The engine's word for an answer it does not believe.
+_DOUBT = "every host looks silent to us"
+#: Where this share of all hosts answered a probe, its way out is open.
+_OPEN_FROM = 0.1
+
+
+def settled(
+    found: Iterable[Record], rejudge: Callable[[Record], Record]
+) -> Generator[Record, None, None]:
+    """*found*, with those held back to the end whose silence the engine did not believe.
+
+    Hosts that answer do so in milliseconds and silent ones after seconds, so with many under way
+    the silent come in a row, which to the engine looks like a blocked way out.  Over the whole
+    run it can be told: if enough hosts answered, the others were silent.
+    """
+    asked: Counter[str] = Counter()
+    answered: Counter[str] = Counter()
+    held: list[Record] = []
+    for record in found:
+        asked.update(one.probe for one in record.observations if _was_asked(one))
+        answered.update(one.probe for one in record.observations if one.status is Status.ANSWERED)
+        if any(map(_is_doubted, record.observations)):
+            held.append(record)
+        else:
+            yield record
+    is_open = {probe for probe, count in asked.items() if answered[probe] >= _OPEN_FROM * count}
+    for record in held:
+        observations = tuple(
+            replace(one, status=Status.SILENT, reason="")
+            if _is_doubted(one) and one.probe in is_open
+            else one
+            for one in record.observations
+        )
+        yield rejudge(replace(record, observations=observations))
+
+
+def _is_doubted(one: Observation) -> bool:
+    return one.status is Status.FAILED and one.reason == _DOUBT
+
+
+def _was_asked(one: Observation) -> bool:
+    return one.status.is_evidence or _is_doubted(one)

@@ -33,9 +33,7 @@ def hosts() -> dict[str, tuple[Host, ...]]:
 
 def left() -> tuple[IPv4Address, ...]:
     """The addresses where nobody answers at the second run."""
-    return tuple(
-        host.ip for column, some in hosts().items() for host in some[STAYED[column] :]
-    )
+    return tuple(host.ip for column, some in hosts().items() for host in some[STAYED[column] :])
 
 
 def _server(ip: str, persona: str) -> Host:
