@@ -17,7 +17,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -37,15 +36,21 @@ def echo(ip: IPAddress, limit_s: float) -> dict[str, Any]:
     Needs CAP_NET_RAW (or ``net.ipv4.ping_group_range``).  Raises SetupError where it could not be
     asked.
     """
-    with _one_at_a_time if isinstance(ip, IPv6Address) else nullcontext():
-        started = time.monotonic()
-        try:
-            answer = ping3.ping(str(ip), timeout=limit_s, seq=secrets.randbelow(1 << 16))
-        except PermissionError as error:
-            raise SetupError("ping needs CAP_NET_RAW: start botmilter as root") from error
-        except (OSError, ValueError, struct.error) as error:
-            raise SetupError(f"ping: {printable(f'{type(error).__name__}: {error}')}") from error
-        took_s = time.monotonic() - started
+    started = time.monotonic()
+    if isinstance(ip, IPv6Address) and not _one_at_a_time.acquire(timeout=limit_s):
+        raise SetupError("ping: other IPv6 hosts took all the time")
+    try:
+        asked = time.monotonic()
+        left_s = max(0.001, limit_s - (asked - started))
+        answer = ping3.ping(str(ip), timeout=left_s, seq=secrets.randbelow(1 << 16))
+        took_s = time.monotonic() - asked
+    except PermissionError as error:
+        raise SetupError("ping needs CAP_NET_RAW: start botmilter as root") from error
+    except (OSError, ValueError, struct.error) as error:
+        raise SetupError(f"ping: {printable(f'{type(error).__name__}: {error}')}") from error
+    finally:
+        if isinstance(ip, IPv6Address):
+            _one_at_a_time.release()
     # None: no answer; False: an ICMP error from the way there
     return {"rtt_s": None if answer is None or answer is False else round(took_s, 4)}
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -26,10 +27,18 @@ from botmilter.net import printable
 CONNECT_S = 2.5
 #: For the answer to EHLO, once the greeting was there.
 EHLO_S = 2.0
+#: For the rest of a greeting of many lines.  postscreen sends the first and waits 6 s for whoever
+#: speaks before his turn; we have learnt enough by then, and leave.
+_GREETING_REST_S = 0.5
+#: For the answer to QUIT, so that the other side need not log a broken connection.
+_QUIT_S = 0.3
 #: A greeting is one line of at most 512 octets (RFC 5321 section 4.5.3.1.5), or a few.
 _READ_AT_MOST = 4096
 
-_CODE = re.compile(rb"([245])[0-9]{2}[ -]")
+_CODE = re.compile(rb"([245])[0-9]{2}[ \r\n-]")
+#: Nothing yet, or cut in a code by a tarpit's octet a second.
+_BEGINNING = re.compile(rb"(?:[245][0-9]{0,2})?")
+_CONTINUED = re.compile(rb"[0-9]{3}-")
 _EHLO_NAME = re.compile(rb"250[ -]([^\s]+)")
 
 #: An ICMP error from the way there, as against one about our own network.
@@ -65,14 +74,23 @@ class SmtpProbe:
         return str(target.ip)
 
     def measure(self, target: Target, deadline: Deadline) -> Observation:
-        family = socket.AF_INET6 if isinstance(target.ip, IPv6Address) else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as connection:
-            try:
-                connection.settimeout(max(0.001, deadline.left(CONNECT_S)))
-                connection.connect((str(target.ip), self._port))
-            except OSError as error:
-                return self._unconnected(target, error)
+        try:
+            connection = self._connect(target, deadline)
+        except OSError as error:
+            return self._unconnected(target, error)
+        with connection:
             return self._seen(target, self._talk(connection, deadline))
+
+    def _connect(self, target: Target, deadline: Deadline) -> socket.socket:
+        family = socket.AF_INET6 if isinstance(target.ip, IPv6Address) else socket.AF_INET
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(max(0.001, deadline.left(CONNECT_S)))
+            connection.connect((str(target.ip), self._port))
+        except OSError:
+            connection.close()
+            raise
+        return connection
 
     def _seen(self, target: Target, facts: dict[str, Any]) -> Observation:
         silent = facts["outcome"] == "filtered"
@@ -89,27 +107,31 @@ class SmtpProbe:
         return Observation(self.name, self.store_key(target), Status.FAILED, reason=reason)
 
     def _talk(self, connection: socket.socket, deadline: Deadline) -> dict[str, Any]:
-        greeting, ended = _read_line(connection, deadline)
-        facts = {"greeting": printable(greeting.strip()), "ehlo": ""}
-        code = _CODE.match(greeting)
+        line, is_over = _read(connection, deadline, _has_line)
+        facts = {"greeting": printable(line.partition(b"\n")[0].strip()), "ehlo": ""}
+        code = _CODE.match(line)
         if code is None:
-            is_slow = not ended and _may_become_a_code(greeting)
+            is_slow = not is_over and _BEGINNING.fullmatch(line) is not None
             return {**facts, "outcome": "slow" if is_slow else "other"}
         if code[1] != b"2":
             return {**facts, "outcome": "rejecting"}
-        facts["ehlo"] = self._greet(connection, deadline)
+        if not _has_reply(line):
+            rest_by = Deadline.after(_GREETING_REST_S).earlier(deadline)
+            line += _read(connection, rest_by, lambda rest: _has_reply(line + rest))[0]
+        if _has_reply(line):  # never before our turn: RFC 5321 section 4.3.1
+            facts["ehlo"] = self._greet(connection, deadline)
         return {**facts, "outcome": "greeting"}
 
     def _greet(self, connection: socket.socket, deadline: Deadline) -> str:
         """The name the host gives itself in answer to EHLO; then leave politely."""
-        try:
+        answer = b""
+        with suppress(OSError):
             connection.settimeout(max(0.001, deadline.left(EHLO_S)))
             connection.sendall(f"EHLO {self._ehlo_name}\r\n".encode("ascii", "replace"))
-            answer, _ = _read_line(connection, Deadline.after(deadline.left(EHLO_S)))
-            connection.settimeout(0.1)
+            answer, _ = _read(connection, Deadline.after(deadline.left(EHLO_S)), _has_reply)
+            connection.settimeout(max(0.001, deadline.left(_QUIT_S)))
             connection.sendall(b"QUIT\r\n")
-        except OSError:
-            return ""
+            connection.recv(_READ_AT_MOST)
         found = _EHLO_NAME.match(answer)
         return printable(found[1]) if found else ""
 
@@ -121,18 +143,24 @@ class SmtpProbe:
             yield Signal("smtp.ehlo_match", 1.0, ehlo)
 
 
-def _may_become_a_code(text: bytes) -> bool:
-    """Whether *text*, nothing yet or cut by a tarpit's octet a second, can begin a greeting."""
-    return b"220 ".startswith(text) or b"220-".startswith(text)
+def _has_line(read: bytes) -> bool:
+    return b"\n" in read
 
 
-def _read_line(connection: socket.socket, deadline: Deadline) -> tuple[bytes, bool]:
-    """What comes until the line's end, the deadline or too much; whether the host ended it."""
+def _has_reply(read: bytes) -> bool:
+    """Whether a last line is there: one that does not announce another."""
+    return any(not _CONTINUED.match(line) for line in read.split(b"\n")[:-1])
+
+
+def _read(
+    connection: socket.socket, deadline: Deadline, is_enough: Callable[[bytes], bool]
+) -> tuple[bytes, bool]:
+    """What comes until it is enough, too much or *deadline*; whether the host ended it."""
     read = b""
     try:
-        while b"\n" not in read and len(read) < _READ_AT_MOST and not deadline.is_over:
+        while not is_enough(read) and len(read) < _READ_AT_MOST and not deadline.is_over:
             connection.settimeout(max(0.001, deadline.left()))
-            chunk = connection.recv(_READ_AT_MOST)
+            chunk = connection.recv(_READ_AT_MOST - len(read))
             if not chunk:
                 return read, True
             read += chunk
