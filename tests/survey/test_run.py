@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -14,9 +15,9 @@ from botmilter.cli import build
 from botmilter.model import Observation, Signal, Status
 from botmilter.survey import run
 from botmilter.survey.records import Record
-from botmilter.survey.run import Surveyor, measured
+from botmilter.survey.run import Surveyor, measured, settled
 from tests.cli.fakes import FakeProbe
-from tests.survey.values import host, ping, record
+from tests.survey.values import host, ping, record, smtp
 
 HOSTS = [f"198.18.0.{n}" for n in range(1, 41)]
 _LAB = ('probe.allow_networks=["198.18.0.0/15"]', 'store.kind="memory"')
@@ -25,7 +26,7 @@ _LAB = ('probe.allow_networks=["198.18.0.0/15"]', 'store.kind="memory"')
 def surveyor(probes: Iterable[FakeProbe], *overrides: str, probe_claimed: bool = False) -> Surveyor:
     settings = config.load(None, (*_LAB, *overrides))
     machine = build.machine(settings, tuple(probes))
-    policy = run.replace(machine.policy(settings, 5.0), thorough=True)
+    policy = replace(machine.policy(settings, 5.0), thorough=True)
     return Surveyor(machine.engine, policy, probe_claimed)
 
 
@@ -113,7 +114,7 @@ def test_closed_in_the_middle_it_starts_no_more() -> None:
 
     found = measured(HOSTS, measure, 2)
     next(found)
-    found.close()  # type: ignore[attr-defined]  # a generator
+    found.close()
     time.sleep(0.05)
     assert len(begun) <= 5
 
@@ -139,3 +140,45 @@ def test_a_limit_that_never_lifts_is_written_down(monkeypatch: pytest.MonkeyPatc
     limited = Observation("smtp", "k", Status.SKIPPED, reason="rate limit: 198.18.0.1")
     (found,) = measured(HOSTS[:1], lambda ip: record(ip, limited), 1)
     assert found.observations == (limited,)
+
+
+# -- silence that the engine did not believe ------------------------------------------------------
+
+_DOUBTED = Observation("ping", "k", Status.FAILED, reason="every host looks silent to us")
+_FAILED = Observation("ping", "k", Status.FAILED, reason="no privilege")
+
+
+def pings(found: Iterable[Record]) -> list[Observation]:
+    """What was seen of the hosts, after everything was settled."""
+    return [one for record in settled(found, lambda record: record) for one in record.observations]
+
+
+def test_where_other_hosts_answered_the_doubted_silence_was_silence() -> None:
+    found = [record(HOSTS[0], _DOUBTED), record(HOSTS[1], ping(True))]
+    answered, silent = pings(found)
+    assert answered == ping(True)
+    assert (silent.status, silent.reason) == (Status.SILENT, "")
+
+
+def test_where_nobody_ever_answered_the_way_out_may_be_blocked() -> None:
+    assert pings([record(ip, _DOUBTED) for ip in HOSTS]) == [_DOUBTED] * len(HOSTS)
+
+
+def test_a_probe_that_answered_says_nothing_of_another() -> None:
+    found = [record(HOSTS[0], _DOUBTED), *(record(ip, smtp("greeting")) for ip in HOSTS[1:])]
+    assert pings(found)[-1] == _DOUBTED
+
+
+def test_a_failure_of_ours_stays_one() -> None:
+    assert pings([record(HOSTS[0], _FAILED), record(HOSTS[1], ping(True))])[0] == _FAILED
+
+
+def test_only_what_was_settled_is_judged_anew() -> None:
+    judged: list[str] = []
+
+    def rejudge(one: Record) -> Record:
+        judged.append(one.host.ip)
+        return one
+
+    assert len(list(settled([record(HOSTS[0], _DOUBTED), record(HOSTS[1])], rejudge))) == 2
+    assert judged == [HOSTS[0]]
