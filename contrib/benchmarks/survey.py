@@ -1,0 +1,228 @@
+"""How fast the survey takes mail in and measures hosts, beside nmap alone and the study's way.
+
+``harvest``: mails into the work list, against ``received.parse`` alone over the same headers, and
+memory after a tenth and after all of them.  ``hosts``: a mixed list of the laboratory's hosts, by
+``botmilter survey``, by ``xargs -P16 nmap`` with the same options, and, over a sample, by the
+study's way: one host after the other, ping, nmap, SMTP.  Each in one run on this machine; ratios
+mean something, seconds only here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from botmilter import received  # noqa: E402 - the clone itself is not on the path
+from botmilter.model import Trust  # noqa: E402
+from botmilter.probes.osdetect import options  # noqa: E402
+from botmilter.survey.intake import Intake  # noqa: E402
+from botmilter.survey.worklist import WorkList  # noqa: E402
+from tests.lab import worlds  # noqa: E402
+from tests.lab.dns import NameServer  # noqa: E402
+from tests.lab.host import FILTERED, Host, black_hole  # noqa: E402
+from tests.lab.lab import Lab  # noqa: E402
+from tests.survey import study  # noqa: E402
+
+#: What the project promises.
+HARVEST_RATIO = 0.5
+WALL_RATIO = 1.1
+STUDY_RATIO = 10.0
+#: RSS may grow by no more from a tenth of the mails to all.
+GROWTH_MIB = 8.0
+_LIMIT_S = 15.0
+_NMAPS = 16
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="contrib/bench survey", description=__doc__)
+    parser.add_argument("--mails", type=int, default=100_000)
+    parser.add_argument("--hosts", type=int, default=256)
+    parser.add_argument("--sample", type=int, default=24, help="hosts measured the study's way")
+    parser.add_argument("--only", choices=("harvest", "hosts"))
+    given = parser.parse_args(argv)
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if given.only != "hosts":
+            result["harvest"] = harvest(Path(folder), given.mails)
+        if given.only != "harvest":
+            result["hosts"] = measure(Path(folder), given.hosts, given.sample)
+    print(json.dumps(result, indent=1))
+    return 0 if all(part["kept"] for part in result.values()) else 1
+
+
+# -- harvest ------------------------------------------------------------------------------------
+
+
+def harvest(folder: Path, mails: int) -> dict[str, Any]:
+    box = folder / "box"
+    with box.open("wb") as file:
+        for number in range(mails):
+            file.write(b"From x Sun Aug  2 01:00:00 2009\n")
+            file.write(study.mail(IPv4Address(0xC6120000 + number % 20_000), number) + b"\n")
+    rss: dict[int, float] = {}
+    with WorkList(folder / "out") as work:
+        intake = Intake(work, work.begin(), Trust())
+
+        def progress(counts: Any) -> None:
+            if counts.new == mails // 10:
+                rss[counts.new] = _rss_mib()
+
+        began = time.perf_counter()
+        counts = intake.take([str(box)], progress)
+        took_s = time.perf_counter() - began
+    after = _rss_mib()
+    alone_s = _parse_alone(mails)
+    growth = after - rss[mails // 10]
+    return {
+        "mails": counts.new,
+        "mails_per_s": round(mails / took_s),
+        "parse_alone_per_s": round(mails / alone_s),
+        "ratio": round(alone_s / took_s, 2),
+        "rss_growth_mib": round(growth, 1),
+        "kept": alone_s / took_s >= HARVEST_RATIO and growth <= GROWTH_MIB,
+    }
+
+
+def _parse_alone(mails: int) -> float:
+    total = 0.0
+    for start in range(0, mails, 10_000):
+        numbers = range(start, min(mails, start + 10_000))
+        blocks = [study.mail(IPv4Address(0xC6120000 + n % 20_000), n) for n in numbers]
+        blocks = [block.partition(b"\n\n")[0] + b"\n" for block in blocks]
+        gc.collect()
+        began = time.perf_counter()
+        for block in blocks:
+            received.parse(block)
+        total += time.perf_counter() - began
+    return total
+
+
+def _rss_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+# -- hosts --------------------------------------------------------------------------------------
+
+
+def a_mix(count: int) -> list[Host]:
+    """PCs, servers, appliances; one of eight behind a firewall, one of eight dead."""
+    hosts: list[Host] = []
+    for number in range(count):
+        ip = f"198.18.{110 + number // 200}.{1 + number % 200}"
+        kinds = (
+            worlds.pc(ip, worlds.XP),
+            worlds.server(ip, worlds.LINUX, f"mail{number}.example"),
+            worlds.pc(ip, worlds.W7),
+            worlds.server(ip, worlds.SERVER_2016, f"mail{number}.example"),
+            replace(worlds.HOME_ROUTER, ip=IPv4Address(ip), names=(worlds.dynamic_name(ip),)),
+            replace(worlds.server(ip, worlds.FREEBSD, f"mx{number}.example"), other_ports=FILTERED),
+            worlds.server(ip, worlds.LINUX, f"out{number}.example"),
+            black_hole(ip, worlds.dynamic_name(ip)),
+        )
+        hosts.append(kinds[number % len(kinds)])
+    return hosts
+
+
+def measure(folder: Path, count: int, sample: int) -> dict[str, Any]:
+    hosts = a_mix(count)
+    (folder / "spam").write_bytes(study.mbox(host.ip for host in hosts))
+    with Lab(hosts), NameServer(hosts, worlds.RECORDS):
+        survey_s, survey_exact = _survey(folder, hosts)
+        bare_s, bare_exact = _bare(folder, hosts)
+        one_s = _study_way(hosts[:sample]) / sample * count
+    return {
+        "hosts": count,
+        "survey_s": round(survey_s, 1),
+        "bare_nmap_s": round(bare_s, 1),
+        "study_s_from_sample": round(one_s, 1),
+        "exact": {"survey": survey_exact, "bare_nmap": bare_exact},
+        "wall_ratio": round(survey_s / bare_s, 2),
+        "study_ratio": round(one_s / survey_s, 1),
+        "kept": survey_s <= WALL_RATIO * bare_s
+        and survey_exact >= bare_exact
+        and one_s >= STUDY_RATIO * survey_s,
+    }
+
+
+def _survey(folder: Path, hosts: Sequence[Host]) -> tuple[float, int]:
+    settings = (
+        *('probe.allow_networks=["198.18.0.0/15"]', 'store.kind="memory"'),
+        *("probe.in_all_per_minute=1000000", "probe.per_network_per_minute=1000000"),
+    )
+    command = [sys.executable, "-m", "botmilter", "survey", str(folder / "spam"), "--out",
+               str(folder / "records"), "--at-once", str(_NMAPS)]  # fmt: skip
+    command += [word for setting in settings for word in ("--set", setting)]
+    began = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    took_s = time.monotonic() - began
+    lines = (folder / "records" / "records.jsonl").read_text().splitlines()
+    named = {one["ip"]: one["observations"] for one in map(json.loads, lines)}
+    exact = 0
+    for host in hosts:
+        matches = [
+            match
+            for seen in named[str(host.ip)]
+            if seen["probe"] == "osdetect"
+            for match in seen["facts"].get("matches", ())
+        ]
+        exact += _is_exact(host, [(m["name"], int(m["accuracy"])) for m in matches])
+    return took_s, exact
+
+
+def _bare(folder: Path, hosts: Sequence[Host]) -> tuple[float, int]:
+    out = folder / "bare"
+    out.mkdir()
+    nmap = ["nmap", *options(hosts[0].ip, _LIMIT_S)]
+    nmap[nmap.index("-oX") + 1] = f"{out}/{{}}.xml"
+    command = ["xargs", f"-P{_NMAPS}", "-I{}", *nmap, "{}"]
+    addresses = "\n".join(str(host.ip) for host in hosts)
+    began = time.monotonic()
+    subprocess.run(command, input=addresses, text=True, check=True, stdout=subprocess.DEVNULL)
+    took_s = time.monotonic() - began
+    exact = 0
+    for host in hosts:
+        tree = ElementTree.parse(out / f"{host.ip}.xml")
+        matches = [(m.get("name", ""), int(m.get("accuracy", 0))) for m in tree.iter("osmatch")]
+        exact += _is_exact(host, matches)
+    return took_s, exact
+
+
+def _is_exact(host: Host, matches: Sequence[tuple[str, int]]) -> bool:
+    return any(name == host.persona and accuracy == 100 for name, accuracy in matches)
+
+
+def _study_way(hosts: Sequence[Host]) -> float:
+    began = time.monotonic()
+    for host in hosts:
+        ip = str(host.ip)
+        subprocess.run(["ping", "-c", "1", "-W", "2", ip], capture_output=True, check=False)
+        subprocess.run(["nmap", "-n", "-Pn", "-O", "-p", "25,80,135,139,443,445,3389,22", ip],
+                       capture_output=True, check=True)  # fmt: skip
+        try:
+            with socket.create_connection((ip, 25), timeout=8.0) as connection:
+                connection.settimeout(8.0)
+                connection.recv(512)
+        except OSError:
+            pass
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    sys.exit(main())
