@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from botmilter.errors import SetupError
 from botmilter.milter.base import Judge
 from botmilter.milter.daemon import Daemon, Service
 from botmilter.milter.judge import MailJudge
-from botmilter.milter.privileged import PrivilegedClient
+from botmilter.milter.privileged import CAP_NET_RAW, PrivilegedClient, permitted
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -38,7 +42,10 @@ def command(config_file: Path | None, overrides: tuple[str, ...]) -> None:
       $ botmilter run --config /etc/botmilter/botmilter.toml
     """
     _require_libmilter()
-    _log_to_stderr(settings(config_file, overrides))
+    chosen = settings(config_file, overrides)
+    _log_to_stderr(chosen)
+    for shortcoming in _shortcomings(chosen):
+        log.warning("%s", shortcoming)
 
     def load() -> Service:
         return service(settings(config_file, overrides))
@@ -67,6 +74,16 @@ def service(chosen: Settings) -> Service:
         operations=build.operations(),
         make_judge=lambda client: _judge(chosen, client, key),
     )
+
+
+def _shortcomings(chosen: Settings) -> Iterator[str]:
+    """What will keep probes from working, said once and before the first mail."""
+    probe = chosen.probe
+    if probe.osdetect.enabled and shutil.which("nmap") is None:
+        yield "nmap is not installed or not in the PATH: no host's system will be known"
+    needy = [name for name in ("ping", "osdetect") if getattr(probe, name).enabled]
+    if needy and CAP_NET_RAW not in permitted():
+        yield f"no CAP_NET_RAW for {' and '.join(needy)}: start botmilter as root"
 
 
 def _judge(chosen: Settings, client: PrivilegedClient, key: bytes | None) -> Judge:

@@ -200,10 +200,10 @@ def become(user: str, keep: frozenset[int] = frozenset()) -> None:
     if is_root:
         _check(libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "keep capabilities")
         _set_user(user)
-    kept = sum(1 << one for one in keep & _permitted())
+    kept = sum(1 << one for one in keep & permitted())
     _set_capabilities(libc, kept)
     _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "clear ambient")
-    for one in keep & _permitted():
+    for one in keep & permitted():
         _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, one, 0, 0), "raise ambient")
 
 
@@ -217,7 +217,8 @@ def _set_user(user: str) -> None:
     os.setuid(entry.pw_uid)
 
 
-def _permitted() -> frozenset[int]:
+def permitted() -> frozenset[int]:
+    """The capabilities this process may use, by number (capabilities(7))."""
     with Path("/proc/self/status").open(encoding="utf-8") as status:
         mask = next(int(line.split()[1], 16) for line in status if line.startswith("CapPrm:"))
     return frozenset(bit for bit in range(64) if mask >> bit & 1)

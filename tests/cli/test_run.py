@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +72,24 @@ def test_mail_of_the_machine_itself_is_exempt_and_forgeries_go_there_too(
     delivery = send_one(filter_socket, mail, ip="127.0.0.1")
     assert said(delivery).label is Label.EXEMPT
     assert [name for name, _ in delivery.headers] == [b"X-Bot-Verdict"]
+
+
+def test_a_missing_nmap_and_privilege_are_said_before_the_first_mail(
+    config: Path, tmp_path: Path
+) -> None:
+    config.write_text(config.read_text().replace("enabled = false", "enabled = true"))
+    drop = [shutil.which("setpriv") or "", "--bounding-set=-net_raw", "--inh-caps=-net_raw"]
+    command = [*drop, *RUN, "--config", str(config)]
+    bare = {**os.environ, "PATH": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=bare) as process:
+        assert process.stderr is not None
+        said = [process.stderr.readline() for _ in range(3)]
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        assert process.wait(TROUBLE_LIMIT_S) == 0
+    assert "nmap is not installed" in said[0]
+    assert "no CAP_NET_RAW for ping and osdetect: start botmilter as root" in said[1]
+    assert "serving" in said[2]
 
 
 @pytest.mark.parametrize(
