@@ -83,8 +83,8 @@ class RdnsProbe:
             return {}
         beside: dict[str, str] = {}
         for distance in _BESIDE:
-            neighbour = ip_address(int(ip) + distance)
-            with suppress(LookupTrouble):
+            with suppress(LookupTrouble, ValueError):  # beyond the last address is none
+                neighbour = type(ip)(int(ip) + distance)
                 for name in self._resolver.pointers(neighbour, deadline).texts[:1]:
                     beside[str(neighbour)] = name
         return beside
