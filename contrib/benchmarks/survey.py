@@ -29,8 +29,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from botmilter import received  # noqa: E402 - the clone itself is not on the path
-from botmilter.model import Trust  # noqa: E402
+from botmilter.clock import Deadline  # noqa: E402
+from botmilter.model import Target, Trust  # noqa: E402
 from botmilter.probes.osdetect import options  # noqa: E402
+from botmilter.probes.ping import PingProbe, echo  # noqa: E402
 from botmilter.survey.intake import Intake  # noqa: E402
 from botmilter.survey.worklist import WorkList  # noqa: E402
 from tests.lab import worlds  # noqa: E402
@@ -212,7 +214,7 @@ def _study_way(hosts: Sequence[Host]) -> float:
     began = time.monotonic()
     for host in hosts:
         ip = str(host.ip)
-        subprocess.run(["ping", "-c", "1", "-W", "2", ip], capture_output=True, check=False)
+        PingProbe(2.0, echo).measure(Target(host.ip), Deadline.after(2.0))
         subprocess.run(["nmap", "-n", "-Pn", "-O", "-p", "25,80,135,139,443,445,3389,22", ip],
                        capture_output=True, check=True)  # fmt: skip
         try:
