@@ -160,7 +160,7 @@ def _measure_all(
     chosen: Settings,
     wishes: _Wishes,
 ) -> None:
-    done = {record.host.ip for record in records.read(out) if record.run == run}
+    done = {record.host.ip for record in _of_run(out, run)}
     left = [ip for ip in work.addresses(run) if ip not in done]
     surveyor = _surveyor(chosen, wishes, work.began_at(run))
     folder = out / "logs"
@@ -169,11 +169,17 @@ def _measure_all(
         left, lambda ip: surveyor.measure(run, work.host(run, ip)), wishes.at_once * _HOSTS_PER_NMAP
     )
     with closing(found):
-        finished = settled(found, surveyor.rejudge)
-        for record in _with_bar(finished, len(done), len(done) + len(left)):
+        for record in _with_bar(found, len(done), len(done) + len(left)):
             logs.write(record, folder)
             journal.append(record)
+    for record in settled(lambda: _of_run(out, run), surveyor.rejudge):
+        logs.write(record, folder)
+        journal.append(record)
     work.end(run)
+
+
+def _of_run(out: Path, run: int) -> Iterator[Record]:
+    return (record for record in records.read(out) if record.run == run)
 
 
 def _trusting(chosen: Settings, trust: tuple[IPNetwork, ...]) -> Settings:

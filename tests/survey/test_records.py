@@ -12,7 +12,7 @@ from botmilter.model import Observation, Signal, Status, Trust
 from botmilter.survey import harvest, logs, records
 from botmilter.survey.intake import Counts, Intake
 from botmilter.survey.records import Host, Journal, MailNote, Record
-from botmilter.survey.run import measured
+from botmilter.survey.run import measured, settled
 from botmilter.survey.worklist import WorkList
 from tests.survey import study
 
@@ -127,3 +127,14 @@ def test_a_host_at_a_rate_limit_is_measured_later(monkeypatch: pytest.MonkeyPatc
     (record,) = measured(["192.0.2.1"], measure, 1)
     assert record.observations == ()
     assert next(tries) == 4
+
+
+_DOUBTED = Observation("ping", "k", Status.FAILED, reason="every host looks silent to us")
+
+
+@pytest.mark.parametrize(("answered", "becomes"), [(5, Status.SILENT), (0, Status.FAILED)])
+def test_silence_is_believed_where_others_answered(answered: int, becomes: Status) -> None:
+    alive = [a_record("192.0.2.2", Observation("ping", "k", Status.ANSWERED))] * answered
+    doubted = a_record("192.0.2.1", _DOUBTED)
+    *_, last = doubted, *settled(lambda: [doubted, *alive], lambda record: record)
+    assert [one.status for one in last.observations] == [becomes]

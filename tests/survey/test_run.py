@@ -148,37 +148,33 @@ _DOUBTED = Observation("ping", "k", Status.FAILED, reason="every host looks sile
 _FAILED = Observation("ping", "k", Status.FAILED, reason="no privilege")
 
 
-def pings(found: Iterable[Record]) -> list[Observation]:
-    """What was seen of the hosts, after everything was settled."""
-    return [one for record in settled(found, lambda record: record) for one in record.observations]
+def anew(*found: Record) -> list[Record]:
+    return list(settled(lambda: found, lambda record: record))
 
 
 def test_where_other_hosts_answered_the_doubted_silence_was_silence() -> None:
-    found = [record(HOSTS[0], _DOUBTED), record(HOSTS[1], ping(True))]
-    answered, silent = pings(found)
-    assert answered == ping(True)
+    (settled_one,) = anew(record(HOSTS[0], _DOUBTED), record(HOSTS[1], ping(True)))
+    (silent,) = settled_one.observations
+    assert settled_one.host.ip == HOSTS[0]
     assert (silent.status, silent.reason) == (Status.SILENT, "")
 
 
 def test_where_nobody_ever_answered_the_way_out_may_be_blocked() -> None:
-    assert pings([record(ip, _DOUBTED) for ip in HOSTS]) == [_DOUBTED] * len(HOSTS)
+    assert anew(*(record(ip, _DOUBTED) for ip in HOSTS)) == []
 
 
 def test_a_probe_that_answered_says_nothing_of_another() -> None:
-    found = [record(HOSTS[0], _DOUBTED), *(record(ip, smtp("greeting")) for ip in HOSTS[1:])]
-    assert pings(found)[-1] == _DOUBTED
+    others = (record(ip, smtp("greeting")) for ip in HOSTS[1:])
+    assert anew(record(HOSTS[0], _DOUBTED), *others) == []
 
 
 def test_a_failure_of_ours_stays_one() -> None:
-    assert pings([record(HOSTS[0], _FAILED), record(HOSTS[1], ping(True))])[0] == _FAILED
+    assert anew(record(HOSTS[0], _FAILED), record(HOSTS[1], ping(True))) == []
 
 
-def test_only_what_was_settled_is_judged_anew() -> None:
-    judged: list[str] = []
-
-    def rejudge(one: Record) -> Record:
-        judged.append(one.host.ip)
-        return one
-
-    assert len(list(settled([record(HOSTS[0], _DOUBTED), record(HOSTS[1])], rejudge))) == 2
-    assert judged == [HOSTS[0]]
+def test_what_was_settled_is_judged_anew() -> None:
+    doubted = Observation("smtp", "k", Status.FAILED, smtp("filtered").facts, _DOUBTED.reason)
+    found = (record(HOSTS[0], doubted), record(HOSTS[1], smtp("greeting")))
+    judge = surveyor([FakeProbe("smtp", [Signal("smtp.filtered")])])
+    (judged,) = settled(lambda: found, judge.rejudge)
+    assert "smtp.filtered" in [reason["signal"] for reason in judged.verdict["reasons"]]
