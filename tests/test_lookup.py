@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+import dns.resolver
 import pytest
 
 from botmilter import lookup
@@ -182,7 +183,7 @@ def test_texts_that_are_no_addresses_are_left_out() -> None:
 
 def test_without_a_configuration_there_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> None:
-        raise lookup.dns.resolver.NoResolverConfiguration
+        raise dns.resolver.NoResolverConfiguration
 
     monkeypatch.setattr(lookup, "_configured", none)
     with pytest.raises(LookupTrouble, match="no nameserver is configured"):

@@ -25,6 +25,8 @@ from botmilter.net import printable
 #: SYN at 0 and 1 s and time for the answer to the second; a third would come at 3 s, and by then
 #: the verdict, and nmap's 1.5 to 4.8 s, are due.
 CONNECT_S = 2.5
+#: With less, silence says nothing.
+_CONNECT_AT_LEAST_S = 0.9
 #: For the answer to EHLO, once the greeting was there.
 EHLO_S = 2.0
 #: For the rest of a greeting of many lines.  postscreen sends the first and waits 6 s for whoever
@@ -74,18 +76,22 @@ class SmtpProbe:
         return str(target.ip)
 
     def measure(self, target: Target, deadline: Deadline) -> Observation:
+        time_s = deadline.left(CONNECT_S)
         try:
-            connection = self._connect(target, deadline)
+            connection = self._connect(target, time_s)
         except OSError as error:
+            if isinstance(error, TimeoutError) and time_s < _CONNECT_AT_LEAST_S:
+                key, reason = self.store_key(target), "too little time to ask"
+                return Observation(self.name, key, Status.SKIPPED, reason=reason)
             return self._unconnected(target, error)
         with connection:
             return self._seen(target, self._talk(connection, deadline))
 
-    def _connect(self, target: Target, deadline: Deadline) -> socket.socket:
+    def _connect(self, target: Target, time_s: float) -> socket.socket:
         family = socket.AF_INET6 if isinstance(target.ip, IPv6Address) else socket.AF_INET
         connection = socket.socket(family, socket.SOCK_STREAM)
         try:
-            connection.settimeout(max(0.001, deadline.left(CONNECT_S)))
+            connection.settimeout(max(0.001, time_s))
             connection.connect((str(target.ip), self._port))
         except OSError:
             connection.close()

@@ -56,7 +56,15 @@ def test_without_the_privilege_the_trouble_is_ours() -> None:
     drop = "setpriv --bounding-set=-net_raw --inh-caps=-net_raw --"
     closed = "ip link set lo up; echo 1 0 >/proc/sys/net/ipv4/ping_group_range"
     done = subprocess.run(
-        ["unshare", "--net", "sh", "-c", f'{closed}; exec {drop} "$0" -c "$1"', sys.executable, code],
+        [
+            "unshare",
+            "--net",
+            "sh",
+            "-c",
+            f'{closed}; exec {drop} "$0" -c "$1"',
+            sys.executable,
+            code,
+        ],
         capture_output=True,
         text=True,
         timeout=30,

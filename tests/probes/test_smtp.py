@@ -84,6 +84,17 @@ def test_what_the_network_says_is_told_from_our_own_trouble(
     assert look(25).status is status
 
 
+def test_silence_counts_only_where_there_was_time_for_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def connect(self: socket.socket, address: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    assert look(25, 0.5).status is Status.SKIPPED
+    assert look(25, 1.0).status is Status.SILENT
+
+
 def test_without_a_free_descriptor_the_trouble_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
