@@ -1,0 +1,182 @@
+"""``botmilter survey`` over its folder's life, with probes that send nothing."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from botmilter import cli, config
+from botmilter.cli import build
+from botmilter.config import Settings
+from botmilter.model import Signal
+from botmilter.survey import records
+from tests.cli.fakes import FakeProbe
+from tests.survey import study
+
+HOSTS = [f"198.18.0.{n}" for n in range(1, 9)]
+_SETTINGS = (
+    *("--set", 'probe.allow_networks=["198.18.0.0/15"]', "--set", 'store.kind="memory"'),
+    *("--trust", "192.0.2.1/32"),
+)
+
+
+@pytest.fixture
+def probe() -> FakeProbe:
+    return FakeProbe("smtp", [Signal("smtp.filtered")])
+
+
+@pytest.fixture(autouse=True)
+def _quiet_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, probe: FakeProbe) -> None:
+    """Not this machine's configuration; *probe* is the only one there is."""
+
+    def fakes(settings: Settings) -> tuple[FakeProbe, ...]:
+        return (probe,)
+
+    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
+    monkeypatch.setattr(build, "probes", fakes)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    path = tmp_path / "box"
+    path.write_bytes(study.mbox(HOSTS))
+    return path
+
+
+def botmilter(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.botmilter, [*map(str, arguments)])
+
+
+def survey(*arguments: object) -> Result:
+    return botmilter("survey", *arguments, *_SETTINGS)
+
+
+def done(*arguments: object) -> Result:
+    result = survey(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_each_host_has_a_record_and_a_log(tmp_path: Path, box: Path, probe: FakeProbe) -> None:
+    out = tmp_path / "out"
+    shown = done(box, "--out", out)
+    assert Counter(probe.asked) == Counter(HOSTS)
+    assert sorted(one.host.ip for one in records.read(out)) == HOSTS
+    assert len(list((out / "logs").glob("198.18.0.*_*Z.log"))) == len(HOSTS)
+    assert "verdict" in shown.stdout
+
+
+def test_of_a_mailbox_that_grew_only_the_new_hosts_are_measured(
+    tmp_path: Path, box: Path, probe: FakeProbe
+) -> None:
+    done(box, "--out", tmp_path / "out")
+    probe.asked.clear()
+    box.write_bytes(study.mbox([*HOSTS, "198.18.0.99"]))
+    shown = done(box, "--out", tmp_path / "out")
+    assert probe.asked == ["198.18.0.99"]
+    assert "1 new, 8 known" in shown.stderr
+
+
+def test_a_host_that_opted_out_is_recorded_and_gets_no_packet(
+    tmp_path: Path, box: Path, probe: FakeProbe
+) -> None:
+    done(box, "--out", tmp_path / "out", "--set", 'probe.never_networks=["198.18.0.1"]')
+    known = records.latest(tmp_path / "out")
+    assert HOSTS[0] not in probe.asked
+    assert known[HOSTS[0]].observations[0].reason == "trusted, own or opted out"
+
+
+def test_interrupted_it_goes_on_with_resume_and_repeats_nothing(
+    tmp_path: Path, box: Path, probe: FakeProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    real, taken = records.Journal.append, Counter[str]()
+
+    def interrupted(journal: records.Journal, record: records.Record) -> None:
+        real(journal, record)
+        taken[record.host.ip] += 1
+        if taken.total() == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(records.Journal, "append", interrupted)
+        assert survey(box, "--out", out).exit_code == 130
+    assert survey(box, "--out", out).exit_code == 69
+    probe.asked.clear()
+    done("--out", out, "--resume")
+    assert len(probe.asked) == 5
+    assert set(probe.asked) | set(taken) == set(HOSTS)
+    assert [one.run for one in records.read(out)] == [1] * 8
+
+
+def test_resume_with_nothing_to_resume_takes_what_is_new(tmp_path: Path, box: Path) -> None:
+    done(box, "--out", tmp_path / "out", "--resume")
+    done(box, "--out", tmp_path / "out", "--resume")
+    assert len(list(records.read(tmp_path / "out"))) == 8
+
+
+def test_a_repetition_measures_the_same_hosts_again(
+    tmp_path: Path, box: Path, probe: FakeProbe
+) -> None:
+    done(box, "--out", tmp_path / "out")
+    probe.asked.clear()
+    done("--repeat", tmp_path / "out", "--out", tmp_path / "again")
+    assert Counter(probe.asked) == Counter(HOSTS)
+    before, after = (records.latest(tmp_path / name) for name in ("out", "again"))
+    assert {ip: one.host.mails for ip, one in before.items()} == {
+        ip: one.host.mails for ip, one in after.items()
+    }
+
+
+def test_rejudging_leaves_the_folder_as_it_is_and_asks_nobody(
+    tmp_path: Path, box: Path, probe: FakeProbe
+) -> None:
+    done(box, "--out", tmp_path / "out")
+    before = (tmp_path / "out" / records.FILE).read_bytes()
+    probe.asked.clear()
+    shown = done("--rejudge", tmp_path / "out", "--set", "weights.smtp.filtered=4")
+    assert probe.asked == []
+    assert (tmp_path / "out" / records.FILE).read_bytes() == before
+    assert shown.stdout.count(" -> ") == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ((), 2),
+        (("box",), 2),
+        (("--out", "out"), 2),
+        (("box", "--rejudge", "out"), 2),
+        (("box", "--repeat", "out", "--out", "again"), 2),
+        (("missing", "--out", "out"), 66),
+        (("--rejudge", "missing"), 66),
+        (("--repeat", "missing", "--out", "out"), 66),
+        (("box", "--out", "out", "--set", "probe.smpt.limit_s=1"), 78),
+    ],
+)
+def test_what_cannot_be_done_ends_with_its_code(
+    arguments: tuple[str, ...],
+    code: int,
+    tmp_path: Path,
+    box: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert survey(*arguments).exit_code == code
+
+
+def test_the_report_counts_every_host_and_writes_its_tables(tmp_path: Path, box: Path) -> None:
+    done(box, "--out", tmp_path / "out")
+    shown = botmilter("report", tmp_path / "out", "--csv", tmp_path / "csv")
+    assert shown.exit_code == 0, shown.output
+    assert "out: 8 hosts" in shown.stdout
+    with (tmp_path / "csv" / "hosts.csv").open(newline="") as file:
+        assert sorted(row["ip"] for row in csv.DictReader(file)) == HOSTS
+
+
+def test_a_report_of_nothing_is_an_error(tmp_path: Path) -> None:
+    assert botmilter("report", tmp_path).exit_code == 66
