@@ -12,6 +12,7 @@ import pytest
 
 from botmilter.model import Observation, Status
 from botmilter.store.base import Store
+from botmilter.store.fresh import FreshStore
 from botmilter.store.memory import MemoryStore
 from botmilter.store.redis import RedisStore
 from botmilter.store.sqlite import SqliteStore
@@ -31,7 +32,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"redis://127.0.0.1:{port}"
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "fresh"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     with ExitStack() as stack:
         made: Store
@@ -39,6 +40,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
             made = MemoryStore(100)
         elif request.param == "sqlite":
             made = SqliteStore(tmp_path / "s.db")
+        elif request.param == "fresh":
+            made = FreshStore(MemoryStore(100), since=0.0)
         else:
             url = request.getfixturevalue("redis_url")
             made = RedisStore(url)
