@@ -107,10 +107,7 @@ class Resolver:
         """
         if len(name.rstrip(".")) > _NAME_AT_MOST or not _NAME.fullmatch(name):
             return Answer()
-        try:
-            query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD)
-        except dns.exception.DNSException:
-            return Answer()
+        query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD)
         return _answer(self._exchange(query, deadline))
 
     def _exchange(self, query: dns.message.Message, deadline: Deadline) -> dns.message.QueryMessage:

@@ -142,6 +142,11 @@ def test_nobody_at_the_port_is_known_at_once() -> None:
     assert time.monotonic() - started < 0.5
 
 
+def test_a_server_that_no_route_leads_to_is_trouble() -> None:
+    with pytest.raises(LookupTrouble, match="OSError"):
+        Resolver(["2001:db8::53"]).ask("x.example", "A", soon())
+
+
 def test_the_second_server_is_asked_where_the_first_is_dead(server: DnsServer) -> None:
     server.answer("x.example", "A", ["192.0.2.1"])
     resolver = Resolver(["127.0.0.99", ADDRESS], server.port)

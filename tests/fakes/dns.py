@@ -44,6 +44,8 @@ class Lie(StrEnum):
     """Over UDP, cut; over TCP the connection ends in the middle of the answer."""
     TRUNCATED_SLOW = "truncated-slow"
     """Over UDP, cut; over TCP an octet each tenth of a second."""
+    TRUNCATED_WRONG_ID = "truncated-wrong-id"
+    """Over UDP, cut; over TCP the answer to another query."""
     WRONG_ID = "wrong-id"
     WRONG_QUESTION = "wrong-question"
     OTHER_SOURCE = "other-source"
@@ -171,6 +173,8 @@ class DnsServer:
             match row.lie:
                 case Lie.TRUNCATED_SILENCE:
                     self._closing.wait(10)
+                case Lie.TRUNCATED_WRONG_ID:
+                    connection.sendall(framed[:2] + bytes([framed[2] ^ 1]) + framed[3:])
                 case Lie.TRUNCATED_CLOSED:
                     connection.sendall(framed[: len(framed) // 2])
                 case Lie.TRUNCATED_SLOW:
