@@ -126,7 +126,8 @@ _YES_NO = {"answered": "yes", "silent": "no"}
 
 
 def _facts(one: Mapping[str, Any]) -> Mapping[str, Any]:
-    facts = one.get("facts", {})
+    """None where they are no evidence: a time-out that may be our own provider's doing."""
+    facts = one.get("facts", {}) if _is_evidence(one) else {}
     return facts if isinstance(facts, Mapping) else {}
 
 

@@ -65,6 +65,12 @@ def test_a_host_that_nobody_asked_is_no_dead_host() -> None:
     assert analyse.seen(plain).os_row == analyse.NOT_PROBED
 
 
+def test_a_time_out_that_nobody_believes_is_not_counted() -> None:
+    plain = record()
+    plain["observations"][1]["status"] = "failed"
+    assert analyse.seen(plain).smtp == "not asked"
+
+
 def test_a_seen_host_carries_what_the_study_noted() -> None:
     host = analyse.seen(record())
     assert (host.ping, host.smtp, host.name_row, host.hours) == (
