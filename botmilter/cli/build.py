@@ -22,9 +22,12 @@ from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import IPAddress
 from botmilter.net import ProbeGuard, is_in
 from botmilter.probes.base import Probe
+from botmilter.probes.dnsbl import DnsblProbe, Zone
 from botmilter.probes.osdetect import OsDetectProbe, scan
+from botmilter.probes.p0f import P0fProbe
 from botmilter.probes.ping import PingProbe, echo
 from botmilter.probes.rdns import RdnsProbe
+from botmilter.probes.senderhost import SenderHostProbe
 from botmilter.probes.smtp import SmtpProbe
 from botmilter.scheduler import Scheduler
 from botmilter.score import Rules
@@ -65,6 +68,13 @@ _MAKERS: dict[str, Callable[[_Kit], Probe]] = {
     "rdns": lambda kit: RdnsProbe(
         kit.resolver, kit.settings.rdns.limit_s, kit.settings.rdns.neighbours
     ),
+    "p0f": lambda kit: P0fProbe(kit.settings.p0f.limit_s, kit.settings.p0f.socket),
+    "dnsbl": lambda kit: DnsblProbe(
+        kit.resolver,
+        kit.settings.dnsbl.limit_s,
+        [Zone(zone.name, zone.welcome, zone.codes) for zone in kit.settings.dnsbl.zones],
+    ),
+    "senderhost": lambda kit: SenderHostProbe(kit.resolver, kit.settings.senderhost.limit_s),
     "smtp": lambda kit: SmtpProbe(
         kit.settings.smtp.limit_s, kit.settings.smtp.ehlo_name or socket.gethostname()
     ),
@@ -72,6 +82,12 @@ _MAKERS: dict[str, Callable[[_Kit], Probe]] = {
     "osdetect": lambda kit: OsDetectProbe(
         kit.settings.osdetect.limit_s, kit.settings.osdetect.ipv6, kit.operation("osdetect")
     ),
+}
+
+#: Probes that need something of the admin's before they can ask: a list, a socket.
+_HAS_WHAT_IT_NEEDS: dict[str, Callable[[Probes], bool]] = {
+    "dnsbl": lambda settings: bool(settings.dnsbl.zones),
+    "p0f": lambda settings: bool(settings.p0f.socket),
 }
 
 
@@ -111,9 +127,12 @@ def probes(
     that has the privilege.
     """
     kit = _Kit(settings.probe, Resolver(settings.probe.nameservers), operation)
-    return tuple(
-        make(kit) for name, make in _MAKERS.items() if getattr(settings.probe, name).enabled
-    )
+    return tuple(make(kit) for name, make in _MAKERS.items() if _is_on(settings.probe, name))
+
+
+def _is_on(settings: Probes, name: str) -> bool:
+    needs = _HAS_WHAT_IT_NEEDS.get(name)
+    return getattr(settings, name).enabled and (needs is None or needs(settings))
 
 
 def machine(

@@ -94,11 +94,18 @@ def test_the_policy_is_the_configured_budget_unless_the_command_has_its_own() ->
 
 def test_every_probe_can_be_switched_off_and_has_its_limit_from_the_configuration() -> None:
     made = build.probes(config.load())
-    assert [probe.name for probe in made][:2] == ["rdns", "smtp"]
+    assert [probe.name for probe in made] == ["rdns", "senderhost", "smtp", "ping", "osdetect"]
     for probe in made:
         others = [f"probe.{one.name}.enabled=false" for one in made if one.name != probe.name]
         (alone,) = build.probes(config.load(None, [*others, f"probe.{probe.name}.limit_s=1.25"]))
         assert (alone.name, alone.limit_s) == (probe.name, 1.25)
+
+
+def test_every_table_of_a_probe_makes_one_once_it_has_what_it_needs() -> None:
+    given = ["probe.dnsbl.zones=[{name='list.test'}]", "probe.p0f.socket='/run/p0f.sock'"]
+    made = {probe.name for probe in build.probes(config.load(None, given))}
+    tables = {option.table for option in config.options() if option.key == "limit_s"}
+    assert made == {table.removeprefix("probe.") for table in tables}
 
 
 def test_what_needs_a_privilege_can_be_handed_to_another_process() -> None:
