@@ -179,7 +179,7 @@ class Postfix:
         for _ in _until(_START_LIMIT_S):
             if self._process.poll() is not None:
                 break
-            waiting = {place for place in waiting if not _accepts(*place)}
+            waiting = {place for place in waiting if not accepts(*place)}
             if not waiting:
                 return
         output = (self._folder / "out").read_text(errors="replace")
@@ -237,7 +237,8 @@ def _until(limit_s: float) -> Iterator[None]:
         yield
 
 
-def _accepts(address: str, port: int) -> bool:
+def accepts(address: str, port: int) -> bool:
+    """Whether somebody listens there."""
     try:
         socket.create_connection((address, port), timeout=1.0).close()
     except OSError:
