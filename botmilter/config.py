@@ -150,6 +150,7 @@ class Senderhost(Probe):
 
 class P0f(Probe):
     limit_s: Limit = 0.5
+    at_once: AtOnce = 16
     socket: str = ""
     """API socket of a running p0f 3; empty: the probe is off."""
 

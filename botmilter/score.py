@@ -39,6 +39,13 @@ POOL_NAME = frozenset({"rdns.dynamic", "rdns.pool"})
 #: An address record for oneself is free with any dynamic DNS; MX and SPF take intent.
 CLEARS_A_POOL_NAME = frozenset({"host.mx", "host.spf"})
 PAIR = "pair.client_no_service"
+DISAGREEMENT = "os.disagreement"
+#: What p0f says against what nmap says: two machines behind one address, or a proxy.
+_CONTRARY = {
+    "p0f.unix": frozenset({"os.client", "os.both", "os.server"}),
+    "p0f.client": frozenset({"os.unix", "os.appliance", "os.server"}),
+    "p0f.both": frozenset({"os.unix", "os.appliance"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,10 @@ def _strongest_by_name(signals: Iterable[Signal]) -> dict[str, Signal]:
     ]
     if all(strengths) and not SERVICE & found.keys():
         found[PAIR] = Signal(PAIR, min(strengths), "a client system, and nothing on port 25")
+    for name, contrary in _CONTRARY.items():
+        if name in found and (other := contrary & found.keys()):
+            text = f"{name} against {', '.join(sorted(other))}"
+            found[DISAGREEMENT] = Signal(DISAGREEMENT, 1.0, text)
     return found
 
 

@@ -116,6 +116,21 @@ def test_the_order_of_evidence_does_not_matter(found: list[Signal]) -> None:
     assert (forward.label, forward.score) == (backward.label, backward.score)
 
 
+@pytest.mark.parametrize(
+    ("names", "differ"),
+    [
+        ("p0f.unix os.client", True),
+        ("p0f.client os.unix", True),
+        ("p0f.both os.client", False),
+        ("p0f.unix os.unix", False),
+        ("p0f.unix", False),
+    ],
+)
+def test_p0f_and_nmap_that_differ_are_told(names: str, differ: bool) -> None:
+    reasons = {reason.signal.name for reason in score.judge(seen(names), RULES).reasons}
+    assert ("os.disagreement" in reasons) is differ
+
+
 def test_equal_contributions_come_in_the_order_of_the_table() -> None:
     reasons = score.judge(seen("rdns.dynamic smtp.filtered os.client"), RULES).reasons
     assert [reason.signal.name for reason in reasons] == [
