@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.lab import net
+from tests.lab.mta import accepts
 
 _ROOT = Path(__file__).parents[2]
 _START_LIMIT_S = 20.0
@@ -23,7 +24,8 @@ _PAUSE_S = 0.02
 
 
 class Filter:
-    """The filter on the Unix socket *place*, which user postfix has to be able to reach.
+    """The filter on the Unix socket *place*, which user postfix has to be able to reach, or on
+    *tcp*, host and port; its files are beside *place*.
 
     *settings* are dotted keys of botmilter.toml and their values, such as
     ``{"budget.per_mail_s": 2}``; *within* is a command that runs the filter (``setpriv …``).
@@ -34,12 +36,14 @@ class Filter:
         place: Path,
         settings: Mapping[str, object],
         within: Sequence[str] = (),
+        tcp: tuple[str, int] | None = None,
     ) -> None:
         self._socket = place
+        self._tcp = tcp
         folder = Path(tempfile.mkdtemp(prefix="filter-", dir=place.parent))
         self._log_file = folder / "log"
         config = folder / "botmilter.toml"
-        config.write_text(_toml({**_here(folder, place), **settings}))
+        config.write_text(_toml({**_here(folder, place), **_listen(tcp), **settings}))
         run = (sys.executable, "-m", "botmilter", "run", "--config", str(config))
         self._command = (*within, *run)
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,7 +51,10 @@ class Filter:
     @property
     def address(self) -> str:
         """For ``smtpd_milters``."""
-        return f"unix:{self._socket}"
+        if self._tcp is None:
+            return f"unix:{self._socket}"
+        host, port = self._tcp
+        return f"inet:[{host}]:{port}"
 
     @property
     def log(self) -> str:
@@ -91,8 +98,17 @@ class Filter:
         self.stop()
 
     def _accepts(self) -> bool:
+        if self._tcp is not None:
+            return accepts(*self._tcp)
         with socket.socket(socket.AF_UNIX) as client:
             return client.connect_ex(str(self._socket)) == 0
+
+
+def _listen(tcp: tuple[str, int] | None) -> dict[str, object]:
+    if tcp is None:
+        return {}
+    host, port = tcp
+    return {"milter.socket": f"{'inet6' if ':' in host else 'inet'}:{port}@{host}"}
 
 
 def _here(folder: Path, place: Path) -> dict[str, object]:

@@ -134,6 +134,9 @@ class Postfix:
             self._process.kill()
             self._process.wait(_STOP_LIMIT_S)
         self._process = None
+        for _ in _until(_STOP_LIMIT_S):  # its smtpds outlive the master by a moment
+            if not any(accepts(address, MX_PORT) for address in self._listen):
+                return
 
     def __enter__(self) -> Self:
         self.start()
