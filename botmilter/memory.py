@@ -129,6 +129,14 @@ class Memory:
         shared = self._ask_store(lambda: self._store.count(key, window_s, now), None)
         return shared if shared is not None else self._cache.count(key, window_s, now)
 
+    def purge(self) -> int:
+        """Drop what has expired, here and in the store; returns how many.  Waits for the store."""
+        now = time.time()
+        dropped = self._cache.purge(now)
+        if self.is_local:
+            return dropped
+        return dropped + self._ask_store(lambda: self._store.purge(now), 0)
+
     def release(self, key: str) -> None:
         self._ask_store(lambda: self._store.release(key), None)
 

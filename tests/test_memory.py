@@ -45,6 +45,22 @@ def test_a_failure_of_ours_is_not_told_to_others() -> None:
     assert shared.get("rdns", "k", time.time()) is None
 
 
+def test_a_purge_drops_what_has_expired_here_and_in_the_store() -> None:
+    cache, shared = MemoryStore(10), MemoryStore(10)
+    for store in (cache, shared):
+        store.put(seen(), -1.0)
+    cache.put(Observation("smtp", "k", Status.ANSWERED, taken_at=time.time()), 60.0)
+    assert Memory(cache, shared, LIFETIMES, RATES).purge() == 2
+    assert Memory(cache, cache, LIFETIMES, RATES).purge() == 0
+    assert cache.get("smtp", "k", time.time()) is not None
+
+
+def test_a_store_out_of_reach_does_not_stop_the_purge_of_the_cache() -> None:
+    cache = MemoryStore(10)
+    cache.put(seen(), -1.0)
+    assert Memory(cache, Flaky(10), LIFETIMES, RATES).purge() == 1
+
+
 class Flaky(MemoryStore):
     """A store that is out of reach while told so."""
 
@@ -61,6 +77,11 @@ class Flaky(MemoryStore):
         if self.down:
             raise StoreError("connection refused")
         return super().claim(key, for_s)
+
+    def purge(self, now: float) -> int:
+        if self.down:
+            raise StoreError("connection refused")
+        return super().purge(now)
 
 
 def test_a_lost_store_is_logged_once_and_so_is_its_return(

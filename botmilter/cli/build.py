@@ -100,6 +100,7 @@ class Machine:
     rules: Rules
     guard: ProbeGuard
     store: Store
+    memory: Memory
 
     def policy(self, settings: Settings, budget_s: float | None = None) -> Policy:
         """How much one mail may cost."""
@@ -157,7 +158,7 @@ def machine(
         ),
     )
     engine = Engine(probes, memory, _scheduler(settings, probes), the_guard, the_rules)
-    return Machine(engine, tuple(probes), the_rules, the_guard, shared)
+    return Machine(engine, tuple(probes), the_rules, the_guard, shared, memory)
 
 
 def rules(settings: Settings) -> Rules:

@@ -6,6 +6,8 @@ import logging
 import os
 import shutil
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,12 +18,15 @@ from botmilter.cli import build
 from botmilter.cli.common import config_options, settings
 from botmilter.config import Settings
 from botmilter.errors import SetupError
+from botmilter.memory import Memory
 from botmilter.milter.base import Judge
 from botmilter.milter.daemon import Daemon, Service
 from botmilter.milter.judge import MailJudge
 from botmilter.milter.privileged import CAP_NET_RAW, PrivilegedClient, permitted
 
 log = logging.getLogger(__name__)
+
+_PURGE_EVERY_S = 600.0
 
 
 @click.command()
@@ -88,9 +93,17 @@ def _shortcomings(chosen: Settings) -> Iterator[str]:
 
 def _judge(chosen: Settings, client: PrivilegedClient, key: bytes | None) -> Judge:
     machine = build.machine(chosen, build.probes(chosen, client.operation))
+    threading.Thread(target=_purge_regularly, args=(machine.memory,), daemon=True).start()
     policy = machine.policy(chosen)
     header = chosen.header
     return MailJudge(machine.engine, chosen.trust, policy, header.prefix, header.host, key)
+
+
+def _purge_regularly(memory: Memory) -> None:
+    """So that nothing is kept longer than [store] keep_days, in a quiet week as well."""
+    while True:
+        memory.purge()
+        time.sleep(_PURGE_EVERY_S)
 
 
 def _worker_count(wanted: int | str) -> int:

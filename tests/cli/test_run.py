@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from botmilter import header
-from botmilter.model import Label
+from botmilter.model import Label, Observation, Status
+from botmilter.store.sqlite import SqliteStore
 from tests.fakes.mta import Delivery, Mail, send_one
 
 RUN = (sys.executable, "-m", "botmilter", "run")
@@ -114,3 +118,26 @@ def test_what_keeps_it_from_starting_is_said_in_one_line(
     assert done.returncode == exit_code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_kept_too_long_leaves_the_store_without_any_mail(
+    config: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    file = tmp_path / "store.sqlite"
+    store = SqliteStore(file)
+    old = Observation("rdns", "198.18.7.12", Status.ANSWERED, taken_at=time.time() - 60)
+    store.put(old, 30.0)
+    store.close()
+    text = config.read_text()
+    config.write_text(text.replace('kind = "memory"', f'kind = "sqlite"\npath = "{file}"'))
+    request.getfixturevalue("filter_socket")
+    end = time.monotonic() + TROUBLE_LIMIT_S
+    while _rows(file) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert _rows(file) == 0
+
+
+def _rows(file: Path) -> int:
+    with closing(sqlite3.connect(file)) as db:
+        (rows,) = db.execute("SELECT count(*) FROM observations").fetchone()
+    return int(rows)
