@@ -167,7 +167,9 @@ class WorkList:
             yield MailNote(mail.hex(), *texts), domain, signals
 
     def close(self) -> None:
-        self._db.close()
+        """A thread of an interrupted survey may be reading: closing under its hands crashes."""
+        with self._reading:
+            self._db.close()
         self._lock.close()
 
     def __enter__(self) -> Self:
