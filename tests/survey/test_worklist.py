@@ -19,8 +19,8 @@ def taken(number: int) -> Taken:
     return Taken(number.to_bytes(16), "a@x.example", "b@x.example", "", "x.example", "", (seen,))
 
 
-@pytest.mark.parametrize("_", range(20))
-def test_closing_while_threads_read_crashes_nothing(_: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempt", range(20))
+def test_closing_while_threads_read_crashes_nothing(attempt: int, tmp_path: Path) -> None:
     work = WorkList(tmp_path)
     run = work.begin()
     for number in range(200):
