@@ -1,0 +1,233 @@
+"""What botmilter costs for a mail of a known host, beside the bare floor, a C filter and opendkim.
+
+One session for each mail: connect, 3 KB and 12 header fields, quit, over a Unix socket.  The floor
+is pymilter with connect, end of message and one header added.  The known host's verdict comes
+out of the memory: the laboratory's mail server was probed before.  Rounds are interleaved, each
+against the floor of its own round; CPU is the filter's, all its processes, from /proc.
+"""
+
+# debian: opendkim
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from botmilter import __version__  # noqa: E402 - the clone itself is not on the path
+from tests.fakes.mta import Mail, send_one  # noqa: E402
+from tests.lab import worlds  # noqa: E402
+from tests.lab.dns import NameServer  # noqa: E402
+from tests.lab.filter import Filter  # noqa: E402
+from tests.lab.lab import Lab  # noqa: E402
+
+FLOOR = "pymilter floor"
+CLIENT = str(worlds.MAIL_SERVER.ip)
+_START_LIMIT_S = 10.0
+_WARM_LIMIT_S = 20.0
+#: Everything measured: nmap is not asked where it can no longer change the label.
+_KNOWN = re.compile(rb"^clean;(?!.*missing=(?!osdetect$))")
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+#: The floor, as milter-costs of any pymilter filter begin.
+_PYMILTER = """
+import sys, Milter
+class Floor(Milter.Base):
+    @Milter.noreply
+    def connect(self, *_):
+        return Milter.CONTINUE
+    def eom(self):
+        self.addheader("X-Floor", "floor")
+        return Milter.CONTINUE
+Milter.factory = Floor
+Milter.set_flags(Milter.ADDHDRS)
+Milter.runmilter("floor", sys.argv[1], 30)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="contrib/bench milter", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=1500, help="in each round, of each filter")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 10, 50])
+    parser.add_argument("--json", action="store_true", help="one object instead of the table")
+    given = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+        load = _compile(Path(folder), "milter_load", "-pthread")
+        filters = _start(Path(folder), running)
+        rows = measure(load, filters, given.rounds, given.messages, given.connections)
+    result = {
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+        "botmilter": __version__,
+        "rounds": given.rounds,
+        "messages": given.messages,
+        "rows": rows,
+    }
+    print(json.dumps(result, indent=2) if given.json else _table(result))
+    return 1 if any(row["failed"] for row in rows) else 0
+
+
+# -- the filters: name, and (socket, process) ---------------------------------------------------
+
+Filters = Mapping[str, tuple[Path, int]]
+
+
+def _start(folder: Path, running: ExitStack) -> Filters:
+    running.enter_context(Lab([worlds.MAIL_SERVER]))
+    running.enter_context(NameServer([worlds.MAIL_SERVER], worlds.RECORDS))
+    code = folder / "floor.py"
+    code.write_text(_PYMILTER)
+    limit = _compile(folder, "milter_floor", "-lmilter", "-pthread")
+    commands = {
+        FLOOR: [sys.executable, str(code), "{}"],
+        "C with libmilter": [str(limit), "{}"],
+    }
+    if opendkim := shutil.which("opendkim"):
+        options = ["-f", "-l", "-b", "v", "-x", "/dev/null", "-p", "local:{}"]
+        commands["opendkim, verifying"] = [opendkim, *options]
+    filters = {
+        name: running.enter_context(_process(folder / f"{number}.sock", command))
+        for number, (name, command) in enumerate(commands.items())
+    }
+    for level in ("info", "warning"):
+        place = folder / f"{level}.sock"
+        filters[f"botmilter, known host, log {level}"] = running.enter_context(_known(place, level))
+    return filters
+
+
+@contextmanager
+def _process(place: Path, command: Sequence[str]) -> Iterator[tuple[Path, int]]:
+    words = [word.format(place) for word in command]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + _START_LIMIT_S
+        while not place.exists():
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"does not start: {words}")
+            time.sleep(0.05)
+        yield place, process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def _known(place: Path, level: str) -> Iterator[tuple[Path, int]]:
+    """botmilter with one worker, after it has learnt all of the client."""
+    settings = {"milter.workers": 1, "milter.socket_group": "", "log.level": level}
+    with Filter(place, settings) as known:
+        end = time.monotonic() + _WARM_LIMIT_S
+        while not _KNOWN.search(verdict := _verdict(place)):
+            if time.monotonic() > end:
+                raise RuntimeError(f"the host did not become known: {verdict!r}\n{known.log}")
+            time.sleep(0.5)
+        print(f"known host, log {level}: {verdict.decode()}", file=sys.stderr)
+        assert known._process is not None
+        yield place, known._process.pid
+
+
+def _verdict(place: Path) -> bytes:
+    return b" ".join(send_one(str(place), Mail(), ip=CLIENT).values(b"X-Bot-Verdict"))
+
+
+def _compile(folder: Path, name: str, *options: str) -> Path:
+    made = folder / name
+    subprocess.run(["cc", "-O2", "-o", made, HERE / f"{name}.c", *options], check=True)
+    return made
+
+
+# -- measuring ----------------------------------------------------------------------------------
+
+
+def measure(
+    load: Path, filters: Filters, rounds: int, messages: int, connections: Sequence[int]
+) -> list[dict[str, Any]]:
+    seen: dict[tuple[int, str], list[dict[str, float]]] = {}
+    for number in range(rounds + 1):
+        for at_once in connections:
+            for name, (place, pid) in filters.items():
+                one = _round(load, place, pid, at_once, messages if number else messages // 5)
+                if number:  # the first is for warming up
+                    seen.setdefault((at_once, name), []).append(one)
+    return [_row(at_once, name, seen) for at_once, name in seen]
+
+
+def _round(load: Path, place: Path, pid: int, at_once: int, messages: int) -> dict[str, float]:
+    before = _cpu_s(pid)
+    words = [str(load), str(place), CLIENT, str(at_once), str(messages)]
+    done, took_s, failed = subprocess.run(
+        words, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.split()
+    cpu_ms = (_cpu_s(pid) - before) * 1000 / messages
+    return {"per_s": int(done) / float(took_s), "cpu_ms": cpu_ms, "failed": int(failed)}
+
+
+def _cpu_s(pid: int) -> float:
+    """Of the process and all its living descendants."""
+    ticks = 0
+    family = {pid}
+    stats = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            stats.append((int(file.parent.name), file.read_text().rpartition(") ")[2].split()))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    for one, stat in sorted(stats):
+        if one in family or int(stat[1]) in family:
+            family.add(one)
+            ticks += int(stat[11]) + int(stat[12])
+    return ticks * _TICK_S
+
+
+def _row(
+    at_once: int, name: str, seen: Mapping[tuple[int, str], list[dict[str, float]]]
+) -> dict[str, Any]:
+    mine, floor = seen[at_once, name], seen[at_once, FLOOR]
+    ratios = [a["per_s"] / b["per_s"] for a, b in zip(mine, floor, strict=True)]
+    cpu_ms = statistics.median(one["cpu_ms"] for one in mine)
+    return {
+        "connections": at_once,
+        "filter": name,
+        "per_s": round(statistics.median(one["per_s"] for one in mine)),
+        "ratio": round(statistics.median(ratios), 2),
+        "spread": [round(min(ratios), 2), round(max(ratios), 2)],
+        "cpu_ms": round(cpu_ms, 3),
+        "cpu_ratio": round(cpu_ms / statistics.median(one["cpu_ms"] for one in floor), 2),
+        "failed": int(sum(one["failed"] for one in mine)),
+    }
+
+
+def _table(result: Mapping[str, Any]) -> str:
+    lines = [
+        f"{result['machine']}, Python {result['python']}, botmilter {result['botmilter']}",
+        f"{result['rounds']} interleaved rounds of {result['messages']} messages",
+        "conn.  filter                              msg/s x floor     min-max  CPU ms x floor fail",
+    ]
+    for row in result["rows"]:
+        low, high = row["spread"]
+        lines.append(
+            f"{row['connections']:>5}  {row['filter']:<34} {row['per_s']:>6} {row['ratio']:>6.2f}"
+            f" {low:>5.2f}-{high:<5.2f} {row['cpu_ms']:>7.3f} {row['cpu_ratio']:>7.2f}"
+            f" {row['failed']:>6}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
