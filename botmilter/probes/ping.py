@@ -3,7 +3,8 @@
 Sent: one echo request of 64 octets.  No answer means nothing by itself, most host firewalls drop
 it; an answer is the sign of life that nmap waits for.
 
-ping3 (5.1.6) needs care, and all of it is taken here: its errors are of six kinds; it computes the
+ping3 (5.1.6) needs care, and all of it is taken here: its errors are of six kinds, and some are
+anybody's to cause by one malformed ICMP packet; it computes the
 time from the reply's own payload, which the other side writes, so we take it ourselves; a reply's
 number can be guessed, so ours is random; over IPv6 its threads take each other's replies, so
 those go one at a time.  It does not compare a reply's sender: a third host that guesses process,
@@ -13,7 +14,6 @@ thread and number can feign life, which costs us an nmap run and moves no score.
 from __future__ import annotations
 
 import secrets
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -33,8 +33,8 @@ _one_at_a_time = threading.Lock()
 def echo(ip: IPAddress, limit_s: float) -> dict[str, Any]:
     """Ask *ip* once: ``{"rtt_s": seconds}``, or None for it where no answer came in *limit_s*.
 
-    Needs CAP_NET_RAW (or ``net.ipv4.ping_group_range``).  Raises SetupError where it could not be
-    asked.
+    ``disturbed`` says why where ping3 fell over a packet, which need not be the host's.  Needs
+    CAP_NET_RAW (or ``net.ipv4.ping_group_range``).  Raises SetupError where it could not be asked.
     """
     started = time.monotonic()
     if isinstance(ip, IPv6Address) and not _one_at_a_time.acquire(timeout=limit_s):
@@ -46,8 +46,10 @@ def echo(ip: IPAddress, limit_s: float) -> dict[str, Any]:
         took_s = time.monotonic() - asked
     except PermissionError as error:
         raise SetupError("ping needs CAP_NET_RAW: start botmilter as root") from error
-    except (OSError, ValueError, struct.error) as error:
+    except OSError as error:
         raise SetupError(f"ping: {printable(f'{type(error).__name__}: {error}')}") from error
+    except Exception as error:  # struct.error, ValueError, OverflowError: it reads what it is sent
+        return {"rtt_s": None, "disturbed": printable(f"{type(error).__name__}: {error}")}
     finally:
         if isinstance(ip, IPv6Address):
             _one_at_a_time.release()
@@ -77,6 +79,10 @@ class PingProbe:
             facts = self._echo(target.ip, deadline.left())
         except (SetupError, TimeoutError) as error:
             return Observation(self.name, key, Status.FAILED, reason=printable(str(error)))
+        if disturbed := facts.get("disturbed"):
+            # any stranger can bring that about, so it must not pass for a broken probe
+            reason = printable(f"malformed ICMP came in: {disturbed}")
+            return Observation(self.name, key, Status.SKIPPED, reason=reason)
         status = Status.SILENT if facts["rtt_s"] is None else Status.ANSWERED
         return Observation(self.name, key, status, facts)
 

@@ -10,7 +10,9 @@ listen either.  A host that accepts and stays silent is alive: slow greeters are
 from __future__ import annotations
 
 import errno
+import os
 import re
+import select
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,6 +21,7 @@ from typing import Any
 
 from botmilter import names
 from botmilter.clock import Deadline
+from botmilter.errors import SetupError
 from botmilter.model import Observation, Signal, Status, Target
 from botmilter.net import printable
 
@@ -43,8 +46,13 @@ _BEGINNING = re.compile(rb"(?:[245][0-9]{0,2})?")
 _CONTINUED = re.compile(rb"[0-9]{3}-")
 _EHLO_NAME = re.compile(rb"250[ -]([^\s]+)")
 
-#: An ICMP error from the way there, as against one about our own network.
-_FILTERED = frozenset({errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENOPROTOOPT})
+#: What Linux makes of an ICMP error from the way there (icmp(7); EACCES and EPROTO by ICMPv6).
+_FILTERED = frozenset(
+    {
+        *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENONET),
+        *(errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EACCES, errno.EPROTO),
+    }
+)
 
 #: What each outcome means.
 _SIGNAL_OF = {
@@ -79,6 +87,8 @@ class SmtpProbe:
         time_s = deadline.left(CONNECT_S)
         try:
             connection = self._connect(target, time_s)
+        except SetupError as error:
+            return self._failed(target, str(error))
         except OSError as error:
             if isinstance(error, TimeoutError) and time_s < _CONNECT_AT_LEAST_S:
                 key, reason = self.store_key(target), "too little time to ask"
@@ -88,12 +98,26 @@ class SmtpProbe:
             return self._seen(target, self._talk(connection, deadline))
 
     def _connect(self, target: Target, time_s: float) -> socket.socket:
+        """Raises OSError with what came from the way there, and SetupError with our own trouble.
+
+        The errors have the same numbers.  What connect() says at once, before any answer can be
+        there, is about our own routes and filters; what comes later somebody sent.
+        """
         family = socket.AF_INET6 if isinstance(target.ip, IPv6Address) else socket.AF_INET
-        connection = socket.socket(family, socket.SOCK_STREAM)
         try:
-            connection.settimeout(max(0.001, time_s))
-            connection.connect((str(target.ip), self._port))
-        except OSError:
+            connection = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise SetupError(str(error.strerror)) from error
+        try:
+            connection.setblocking(False)
+            code = connection.connect_ex((str(target.ip), self._port))
+            if code not in (0, errno.EINPROGRESS, errno.ECONNREFUSED):  # loopback refuses at once
+                raise SetupError(os.strerror(code))
+            if code == errno.EINPROGRESS:
+                code = _outcome(connection, time_s)
+            if code:
+                raise OSError(code, os.strerror(code))
+        except (OSError, SetupError):
             connection.close()
             raise
         return connection
@@ -109,7 +133,10 @@ class SmtpProbe:
             return self._seen(target, {**facts, "outcome": "refused"})
         if isinstance(error, TimeoutError) or error.errno in _FILTERED:
             return self._seen(target, facts)
-        reason = printable(f"connect: {error.strerror or error}")
+        return self._failed(target, str(error.strerror or error))
+
+    def _failed(self, target: Target, text: str) -> Observation:
+        reason = printable(f"connect: {text}")
         return Observation(self.name, self.store_key(target), Status.FAILED, reason=reason)
 
     def _talk(self, connection: socket.socket, deadline: Deadline) -> dict[str, Any]:
@@ -147,6 +174,15 @@ class SmtpProbe:
         ehlo = str(seen.facts["ehlo"])
         if ehlo and target.helo and names.clean(ehlo) == names.clean(target.helo):
             yield Signal("smtp.ehlo_match", 1.0, ehlo)
+
+
+def _outcome(connection: socket.socket, time_s: float) -> int:
+    """The error number of a connect() under way, 0 where it came about."""
+    waiting = select.poll()
+    waiting.register(connection, select.POLLOUT)
+    if not waiting.poll(max(1.0, time_s * 1000)):
+        return errno.ETIMEDOUT
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def _has_line(read: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 import threading
@@ -17,6 +18,9 @@ from botmilter.errors import SetupError
 from botmilter.model import IPAddress, Observation, Status, Target
 from botmilter.probes import ping
 from botmilter.probes.ping import PingProbe, echo
+from tests.lab import worlds
+from tests.lab.host import Host
+from tests.lab.lab import Lab
 
 HERE = ip_address("127.0.0.1")
 
@@ -74,18 +78,37 @@ def test_without_the_privilege_the_trouble_is_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [PermissionError(13), OSError(101, "x"), ValueError("NaN"), UnicodeError("\udc80")]
+    ("error", "status"),
+    [
+        (PermissionError(13), Status.FAILED),
+        (OSError(101, "x"), Status.FAILED),
+        (struct.error("unpack requires a buffer of 8 bytes"), Status.SKIPPED),
+        (ValueError("NaN"), Status.SKIPPED),
+        (OverflowError("timestamp out of range"), Status.SKIPPED),
+        (IndexError("\udc80"), Status.SKIPPED),
+    ],
 )
-def test_whatever_is_raised_is_our_trouble(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
+def test_only_what_is_our_own_trouble_fails(
+    error: Exception, status: Status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What a stranger's packet can bring about must not pause the probe for every host."""
+
     def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(ping3, "ping", fail)
     seen = PingProbe(2.0, echo).measure(Target(HERE), Deadline.after(2))
-    assert seen.status is Status.FAILED
+    assert seen.status is status
     assert seen.reason.isascii()
+    assert seen.reason.isprintable()
+
+
+@pytest.mark.parametrize("host", [worlds.CUT_PING, worlds.CUT_PING_ERROR])
+def test_malformed_icmp_is_not_taken_for_a_broken_probe(host: Host) -> None:
+    with Lab([host]):
+        seen = PingProbe(1.0, echo).measure(Target(host.ip), Deadline.after(1))
+    assert (seen.status, seen.facts) == (Status.SKIPPED, {})
+    assert seen.reason.startswith("malformed ICMP came in: ")
 
 
 @pytest.mark.parametrize(

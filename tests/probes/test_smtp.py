@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import subprocess
 import time
 from ipaddress import ip_address
 
@@ -13,8 +14,10 @@ import pytest
 
 from botmilter.clock import Deadline
 from botmilter.model import Observation, Status, Target
+from botmilter.probes import smtp
 from botmilter.probes.smtp import SmtpProbe
 from tests.fakes.programs import free_port
+from tests.fakes.router import Router, refusing
 from tests.fakes.smtp import Behaviour, SmtpServer
 
 HERE = Target(ip_address("127.0.0.1"))
@@ -65,34 +68,55 @@ def test_nobody_there_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("at_once", "later", "status"),
     [
-        (errno.EHOSTUNREACH, Status.SILENT),
-        (errno.ETIMEDOUT, Status.SILENT),
-        (errno.ECONNREFUSED, Status.ANSWERED),
-        (errno.ENETUNREACH, Status.FAILED),
-        (errno.EPERM, Status.FAILED),
+        (errno.EHOSTUNREACH, 0, Status.FAILED),
+        (errno.ENETUNREACH, 0, Status.FAILED),
+        (errno.EACCES, 0, Status.FAILED),
+        (errno.EPERM, 0, Status.FAILED),
+        (errno.ECONNREFUSED, 0, Status.ANSWERED),
+        (errno.EINPROGRESS, errno.ECONNREFUSED, Status.ANSWERED),
+        (errno.EINPROGRESS, errno.ETIMEDOUT, Status.SILENT),
+        (errno.EINPROGRESS, errno.EHOSTUNREACH, Status.SILENT),
+        (errno.EINPROGRESS, errno.ENETUNREACH, Status.SILENT),
+        (errno.EINPROGRESS, errno.EACCES, Status.SILENT),
+        (errno.EINPROGRESS, errno.ENOBUFS, Status.FAILED),
     ],
 )
 def test_what_the_network_says_is_told_from_our_own_trouble(
-    error: int, status: Status, monkeypatch: pytest.MonkeyPatch
+    at_once: int, later: int, status: Status, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def connect(self: socket.socket, address: object) -> None:
-        raise OSError(error, os.strerror(error))
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: at_once)
+    monkeypatch.setattr(smtp, "_outcome", lambda *_: later)
     assert look(25).status is status
 
 
 def test_silence_counts_only_where_there_was_time_for_an_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def connect(self: socket.socket, address: object) -> None:
-        raise TimeoutError
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EINPROGRESS)
+    monkeypatch.setattr(smtp, "_outcome", lambda *_: errno.ETIMEDOUT)
     assert look(25, 0.5).status is Status.SKIPPED
     assert look(25, 1.0).status is Status.SILENT
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 5, 6, 7, 9, 10, 13])
+def test_what_a_router_says_is_about_the_host_and_never_our_own_trouble(code: int) -> None:
+    """Anybody's router may say it, and three failures running would pause the probe for all."""
+    with Router():
+        seen = SmtpProbe(1.0, "me.example").measure(Target(refusing(code)), Deadline.after(1.0))
+    assert (seen.status, seen.facts.get("outcome")) == (Status.SILENT, "filtered")
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "prohibit", "blackhole"])
+def test_our_own_route_is_no_evidence_about_the_host(kind: str) -> None:
+    ip = ip_address("198.19.251.9")
+    subprocess.run(["ip", "route", "add", kind, str(ip)], check=True)
+    try:
+        seen = SmtpProbe(1.0, "me.example").measure(Target(ip), Deadline.after(1.0))
+    finally:
+        subprocess.run(["ip", "route", "del", kind, str(ip)], check=True)
+    assert seen.status is Status.FAILED
 
 
 def test_without_a_free_descriptor_the_trouble_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
