@@ -90,14 +90,15 @@ def judge(signals: Iterable[Signal], rules: Rules) -> Judgement:
 def can_change(known: Sequence[Signal], possible: Collection[str], rules: Rules) -> bool:
     """Whether any of the signals named in *possible*, still to come, could change the label.
 
-    Tries the worst, the best and each alone.  That is enough: the score grows with each positive
-    signal and falls with each negative one, so a label that all of these leave as it is holds
-    for everything in between.
+    Tries the worst and the best.  That is enough: the score grows with each positive signal and
+    falls with each negative one, so a label that both leave as it is holds for everything in
+    between.  But for ``unknown``, which any signal that speaks of the host ends, whatever it
+    weighs: then each is tried alone.
     """
     now = judge(known, rules).label
     worst = [Signal(name) for name in possible if rules.weight(name) > 0]
     best = [Signal(name) for name in possible if rules.weight(name) < 0]
-    alone = [[Signal(name)] for name in possible]
+    alone = [[Signal(name)] for name in possible] if now is Label.UNKNOWN else []
     return any(judge([*known, *more], rules).label != now for more in (worst, best, *alone))
 
 
