@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 
@@ -167,14 +168,7 @@ PROBES = ("rdns", "smtp", "ping", "osdetect", "dnsbl", "senderhost", "p0f")
 
 #: What a saved mail's header says of its way, as in the study; the second line names the origin,
 #: the third is the sender's invention.
-EXAMPLE = """\
-Received: from mta144.mail.tnz.yahoo.co.jp (mta144.mail.tnz.yahoo.co.jp [203.216.244.210])
-\tby drossel.cs.dm.u-tokai.ac.jp (Postfix) with SMTP id D4CFD4A50043
-\tfor <reader@drossel.cs.dm.u-tokai.ac.jp>; Mon,  3 Aug 2009 23:16:35 +0900 (JST)
-Received: from 61.48.71.52  (HELO 203.216.247.181) (61.48.71.52)
-  by mta144.mail.tnz.yahoo.co.jp with SMTP; Mon, 03 Aug 2009 23:11:22 +0900
-Received: from 144.185.57.214 by 203.216.247.181; Tue, 04 Aug 2009 13:17:27 -0100
-"""
+EXAMPLE = (Path(__file__).parent / "data/study.header").read_text()
 
 
 def test_the_studys_example_has_its_origin_and_nothing_below_is_believed_or_probed(

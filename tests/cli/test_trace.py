@@ -39,6 +39,23 @@ def plain(*arguments: str, given: str | None = None) -> dict[str, Any]:
     return found
 
 
+#: The study's: the second line names the origin, the third is the sender's invention.
+STUDY = (Path(__file__).parents[1] / "data/study.header").read_text()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "signal"),
+    [("203.216.244.210", "helo.bare_address"), ("203.216.244.0/22", "helo.own_name")],
+)
+def test_the_studys_example_has_its_origin_and_nothing_below_is_believed(
+    trusted: str, signal: str
+) -> None:
+    found = plain("--trust", trusted, "-", given=STUDY)
+    assert (found["origin"]["ip"], found["origin"]["hop"]) == ("61.48.71.52", 1)
+    assert [hop["role"] for hop in found["hops"]] == ["trusted", "border", "claimed"]
+    assert {signal, "chain.by_is_helo"} <= {one["name"] for one in found["signals"]}
+
+
 def test_json_holds_all_that_is_promised(mail: str) -> None:
     found = plain("--trust", "192.0.2.0/24", mail)
     assert set(found) == {"file", "hops", "origin", "defects", "signals"}
