@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
-import tarfile
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -35,8 +35,7 @@ def cases(quality: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> list
     if not quality.CORPUS.exists():
         pytest.skip("the corpus of real headers is not here")
     folder = tmp_path_factory.mktemp("corpus")
-    with tarfile.open(quality.CORPUS) as packed:
-        packed.extractall(folder, filter="data")
+    subprocess.run(["tar", "-xzf", quality.CORPUS, "-C", folder], check=True)
     return list(quality.read(folder / "corpus"))
 
 
