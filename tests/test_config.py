@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botmilter import config, toml
+from botmilter.config.tables import Budget
 from botmilter.errors import ConfigError
 from botmilter.signals import DEFAULT_WEIGHTS
 
@@ -47,7 +48,7 @@ def test_what_a_file_sets_is_set_and_the_rest_keeps_its_default(tmp_path: Path) 
     assert settings.trust.networks == (ip_network("192.0.2.0/24"), ip_network("2001:db8::1"))
     assert settings.trust.own_names == ("mx.example.org",)
     assert settings.weights == {**DEFAULT_WEIGHTS, "os.client": 4.0}
-    assert settings.budget == config.Budget(per_mail_s=3.0)
+    assert settings.budget == Budget(per_mail_s=3.0)
 
 
 def test_all_problems_of_a_file_are_named_at_once(tmp_path: Path) -> None:

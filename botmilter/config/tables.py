@@ -1,0 +1,145 @@
+"""The file's tables: every option, its default and its meaning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from botmilter import kinds
+from botmilter.config.probing import Probes
+from botmilter.config.values import Names, Networks, Seconds, Table, Weights
+from botmilter.model import Trust
+from botmilter.profiles import PROFILES
+
+
+class Milter(Table):
+    socket: Annotated[str, AfterValidator(kinds.socket)] = "unix:/run/botmilter/botmilter.sock"
+    """Where the MTA finds the filter."""
+    socket_mode: Annotated[str, AfterValidator(kinds.mode)] = "0660"
+    """Permissions of a Unix socket, octal."""
+    socket_group: str = ""
+    """Group of a Unix socket; empty: the process's own."""
+    user: str = ""
+    """User the workers become when started as root; empty: stay."""
+    workers: Annotated[int | Literal["auto"], BeforeValidator(kinds.workers)] = "auto"
+    """Processes that serve the socket; auto: one for each CPU."""
+    start: Literal["connect", "data", "headers"] = "data"
+    """When a client that is itself the origin begins to be probed."""
+    stop_grace_s: Seconds = 30.0
+    """How long open sessions may go on at a stop."""
+
+
+class Budget(Table):
+    per_mail_s: Seconds = 5.0
+    """Longest a mail waits for its verdict; hard."""
+    under_load_s: Seconds = 1.0
+    """The same while more than load_mails wait at once."""
+    load_mails: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """From how many waiting mails on, in one process, under_load_s holds."""
+
+    @model_validator(mode="after")
+    def _shorter_under_load(self) -> Self:
+        if self.under_load_s > self.per_mail_s:
+            raise ValueError("under_load_s no longer than per_mail_s")
+        return self
+
+
+class TrustTable(Table):
+    networks: Networks = ()
+    """Relays whose Received: lines are believed."""
+    own_relays: Annotated[int, Field(ge=0, le=50)] = 0
+    """This many relays on top are ours, whatever their address."""
+    own_names: Names = ()
+    """Names our own hosts write after by; .example.org means every name below it."""
+    by_authentication: bool = False
+    """Whether a recorded authentication extends trust to its client."""
+    exempt_networks: Networks = ()
+    """Origins never judged and never probed."""
+
+
+class Store(Table):
+    kind: Literal["sqlite", "memory", "redis"] = "sqlite"
+    """What remembers."""
+    path: str = ""
+    """SQLite's file; empty: the state directory, if writable."""
+    url: str = ""
+    """Redis's address, for kind = redis only."""
+    cache_rows: Annotated[int, Field(ge=100, le=10_000_000)] = 20_000
+    """Observations each process keeps at hand in memory."""
+    clears_days: Annotated[float, Field(gt=0, le=365)] = 3.0
+    """How long what speaks for a host is believed."""
+    accuses_minutes: Annotated[float, Field(gt=0, le=60)] = 45.0
+    """How long what speaks against a host is believed."""
+    unknown_minutes: Annotated[float, Field(gt=0, le=1440)] = 10.0
+    """How long what says nothing either way is kept."""
+    failed_s: Seconds = 30.0
+    """How long a failure of ours is not tried again."""
+    keep_days: Annotated[float, Field(gt=0, le=3650)] = 7.0
+    """Nothing about a host is kept longer, whatever else says so."""
+
+    @model_validator(mode="after")
+    def _redis_has_an_address(self) -> Self:
+        if (self.kind == "redis") != bool(self.url):
+            raise ValueError('url = "redis://…" together with kind = "redis", neither alone')
+        return self
+
+
+class Score(Table):
+    bot: Annotated[float, Field(gt=0, le=100)] = 5.0
+    """Points from which: bot."""
+    suspect: Annotated[float, Field(gt=0, le=100)] = 3.0
+    """Points from which: suspect."""
+    profile: Literal["modern", "study-2009"] = "modern"
+    """Whose weights hold where [weights] has none."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.suspect >= self.bot:
+            raise ValueError("suspect below bot")
+        return self
+
+
+class Header(Table):
+    prefix: Annotated[str, AfterValidator(kinds.prefix)] = "X-Bot-"
+    """How the names of our header fields begin."""
+    host: Annotated[str, Field(max_length=60), AfterValidator(kinds.host)] = ""
+    """Who judged, as host= in the verdict; empty: left out."""
+    key_file: str = ""
+    """File with the key that seals verdicts, shared by our hosts; empty: no seal."""
+
+
+class Log(Table):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least urgent line that is logged; info has the line for each mail."""
+
+
+class Settings(Table):
+    """The whole file.  ``trust`` and ``weights`` come in the form the other parts use."""
+
+    milter: Milter = Milter()
+    budget: Budget = Budget()
+    trust_table: TrustTable = Field(default=TrustTable(), alias="trust")
+    probe: Probes = Probes()
+    store: Store = Store()
+    score: Score = Score()
+    weights: Weights = Field(default={}, validate_default=True)
+    header: Header = Header()
+    log: Log = Log()
+
+    @field_validator("weights")
+    @classmethod
+    def _over_the_profile(cls, given: Weights, info: ValidationInfo) -> Weights:
+        score = info.data.get("score", Score())
+        return {**PROFILES[score.profile], **given}
+
+    @property
+    def trust(self) -> Trust:
+        return Trust(**dict(self.trust_table))
