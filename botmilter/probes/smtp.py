@@ -54,6 +54,9 @@ _FILTERED = frozenset(
     }
 )
 
+#: The host took the connection and ended it before we had looked: a refusal has its own number.
+_HUNG_UP = frozenset({errno.ECONNRESET, errno.EPIPE})
+
 #: What each outcome means.
 _SIGNAL_OF = {
     "refused": "smtp.refused",
@@ -131,6 +134,8 @@ class SmtpProbe:
         facts = {"outcome": "filtered", "greeting": "", "ehlo": ""}
         if isinstance(error, ConnectionRefusedError):
             return self._seen(target, {**facts, "outcome": "refused"})
+        if error.errno in _HUNG_UP:
+            return self._seen(target, {**facts, "outcome": "other"})
         if isinstance(error, TimeoutError) or error.errno in _FILTERED:
             return self._seen(target, facts)
         return self._failed(target, str(error.strerror or error))

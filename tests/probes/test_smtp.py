@@ -81,6 +81,7 @@ def test_nobody_there_is_refused() -> None:
         (errno.EINPROGRESS, errno.ENETUNREACH, Status.SILENT),
         (errno.EINPROGRESS, errno.EACCES, Status.SILENT),
         (errno.EINPROGRESS, errno.ENOBUFS, Status.FAILED),
+        (errno.EINPROGRESS, errno.ECONNRESET, Status.ANSWERED),
     ],
 )
 def test_what_the_network_says_is_told_from_our_own_trouble(
