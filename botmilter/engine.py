@@ -33,6 +33,10 @@ RECALL_LANE = "recall"
 
 NOT_REMEMBERED = "not in the store"
 
+#: So often somebody who asked for it is told that a mail still waits.  Sendmail gives a milter
+#: 10 s for an answer by default, and 300 s at the end of a mail, as Postfix does.
+WAITING_EVERY_S = 8.0
+
 #: What a job brings home.
 Catch = tuple[Observation, ...]
 
@@ -127,18 +131,29 @@ class Engine:
             self._look_around(ticket, target)
         return ticket
 
-    def result(self, ticket: Ticket, signals: Iterable[Signal] = ()) -> Verdict:
+    def result(
+        self,
+        ticket: Ticket,
+        signals: Iterable[Signal] = (),
+        while_waiting: Callable[[], None] | None = None,
+    ) -> Verdict:
         """Wait until all is answered, nothing can change the label or the budget is over; judge.
 
         *signals* is what the mail itself says (its chain).  Blocks at most ``policy.budget_s``.
+        *while_waiting* is called on this thread, every ``WAITING_EVERY_S`` of a long wait; it
+        must be short and not raise.
         """
         started = time.monotonic()
         self._waiting.add(ticket)
         deadline = Deadline.after(self._budget_s(ticket.policy))
         with ticket.changed:
             ticket.mail_signals = tuple(signals)
-            while (is_open := self._is_open(ticket)) and not deadline.is_over:
-                ticket.changed.wait(deadline.left())
+        while is_open := self._wait(ticket, deadline):
+            if deadline.is_over:
+                break
+            if while_waiting is not None:
+                while_waiting()
+        with ticket.changed:
             seen = dict(ticket.seen)
         self._waiting.discard(ticket)
         for name, probe in ticket.probes.items():
@@ -251,6 +266,14 @@ class Engine:
                 ticket.seen[seen.probe] = seen
                 ticket.running.discard(seen.probe)
         self._advance(ticket)
+
+    def _wait(self, ticket: Ticket, deadline: Deadline) -> bool:
+        """Wait until *deadline*, at most ``WAITING_EVERY_S``; whether something is still open."""
+        until = Deadline.after(deadline.left(at_most=WAITING_EVERY_S))
+        with ticket.changed:
+            while (is_open := self._is_open(ticket)) and not until.is_over:
+                ticket.changed.wait(until.left())
+        return is_open
 
     def _budget_s(self, policy: Policy) -> float:
         if policy.under_load_s is not None and len(self._waiting) > policy.load_mails:

@@ -326,6 +326,21 @@ def test_no_more_packets_are_sent_than_the_rate_allows(
     assert [m.reason for m in verdicts[-1].missing] == [reason]
 
 
+def test_a_long_wait_is_told_of_while_it_lasts_and_a_short_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("botmilter.engine.WAITING_EVERY_S", 0.2)
+    made = engine(smtp(takes_s=3))
+    told: list[int] = []
+    ticket = made.begin(origin(), policy(0.1))
+    made.result(ticket, (), lambda: told.append(threading.get_ident()))
+    assert not told
+    ticket = made.begin(origin(), policy(0.5))
+    verdict = made.result(ticket, (), lambda: told.append(threading.get_ident()))
+    assert told == [threading.get_ident()] * 2
+    assert 0.5 <= verdict.spent_s < 1.0
+
+
 def test_many_mails_waiting_at_once_wait_shorter() -> None:
     made = engine(smtp(takes_s=2), at_once=100)
     patient = Policy(1.5, frozenset({"smtp"}), under_load_s=0.1, load_mails=5)

@@ -21,6 +21,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import milter
@@ -65,6 +66,7 @@ class Context(Protocol):
     def getsymval(self, name: str) -> str | None: ...
     def addheader(self, name: str, value: str) -> None: ...
     def chgheader(self, name: str, place: int, value: str | None) -> None: ...
+    def progress(self) -> None: ...
 
 
 class Connection(Session):
@@ -151,7 +153,7 @@ class App:
             ctx.chgheader(name, place, "")
         started = time.monotonic()
         mail = connection.transaction(_macros(ctx))
-        judgement = self._judge.judge(mail, connection.begun)
+        judgement = self._judge.judge(mail, connection.begun, lambda: _go_on_waiting(ctx))
         connection.begun = None
         connection.headers = []
         for name, text in judgement.headers:
@@ -236,6 +238,12 @@ def _guarded(callback: Callable[..., int]) -> Callable[..., int]:
             return int(milter.CONTINUE)
 
     return guarded
+
+
+def _go_on_waiting(ctx: Context) -> None:
+    """Start the MTA's patience anew (``smfi_progress``); one that has gone is met at the end."""
+    with suppress(milter.error):
+        ctx.progress()
 
 
 def _macros(ctx: Context) -> Macros:

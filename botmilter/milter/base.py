@@ -5,7 +5,7 @@ The real one is :class:`botmilter.milter.judge.MailJudge`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -40,5 +40,11 @@ class Judge(Protocol):
     def begin(self, mail: Transaction) -> Begun | None:
         """Start what can be started with what is known so far.  Never waits."""
 
-    def judge(self, mail: Transaction, begun: Begun | None) -> Judgement:
-        """The verdict over the whole *mail*, within the judge's own budget.  Takes *begun* over."""
+    def judge(
+        self,
+        mail: Transaction,
+        begun: Begun | None,
+        while_waiting: Callable[[], None] | None = None,
+    ) -> Judgement:
+        """The verdict over the whole *mail*, within the judge's own budget.  Takes *begun* over.
+        *while_waiting* is called every few seconds of a long wait, on the caller's thread."""

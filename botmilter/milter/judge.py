@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from botmilter import header, received, seal
 from botmilter.engine import Engine, Policy, Ticket
 from botmilter.milter.base import Begun, Judgement
@@ -40,11 +42,16 @@ class MailJudge:
             return None
         return self._engine.begin(found, self._policy, mail.sender_domain)
 
-    def judge(self, mail: Transaction, begun: Begun | None) -> Judgement:
+    def judge(
+        self,
+        mail: Transaction,
+        begun: Begun | None,
+        while_waiting: Callable[[], None] | None = None,
+    ) -> Judgement:
         chain, found = self._origin(mail)
         ticket = self._ticket(mail, found, begun)
         signals = forgery.signals(chain, found, self._trust)
-        verdict = self._engine.result(ticket, signals)
+        verdict = self._engine.result(ticket, signals, while_waiting)
         fields = header.render(verdict, self._prefix, self._host)
         if self._key is not None:
             fields += (self._seal(self._key, fields[0][1], mail),)

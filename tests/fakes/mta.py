@@ -100,6 +100,8 @@ class Delivery:
     reply: bytes
     headers: tuple[Header, ...]
     """The header fields after all edits."""
+    waits: int = 0
+    """How often the filter asked for more patience."""
 
     def values(self, name: bytes) -> list[bytes]:
         return [value for known, value in self.headers if known.lower() == name.lower()]
@@ -197,10 +199,12 @@ class Mta:
         """End of message; the header as the filter's edits leave it."""
         self.wire.send(b"E")
         kept = list(headers)
+        waits = 0
         while True:
             code, data = self.wire.receive()
             if code not in _EDITS:
-                return Delivery(code, tuple(kept))
+                return Delivery(code, tuple(kept), waits)
+            waits += code == b"p"
             edit(kept, code, data)
 
 

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,19 @@ class EchoJudge:
     def begin(self, mail: Transaction) -> Ticket:
         return Ticket()
 
-    def judge(self, mail: Transaction, begun: Begun | None) -> Judgement:
+    def judge(
+        self,
+        mail: Transaction,
+        begun: Begun | None,
+        while_waiting: Callable[[], None] | None = None,
+    ) -> Judgement:
         if mail.sender_domain == "raise.example":
             raise RuntimeError("the judge is ill")
         if mail.sender_domain == "slow.example":
             time.sleep(SLOW_S)
+        if mail.sender_domain == "patience.example" and while_waiting is not None:
+            while_waiting()
+            while_waiting()
         return Judgement(
             headers=(("X-Bot-Verdict", json.dumps(self._seen(mail, begun))),),
             log={"verdict": "echo", "hostile": "a b\r\nc\udcff"},

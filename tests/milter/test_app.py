@@ -90,6 +90,13 @@ def test_a_mail_that_waits_holds_no_other(running: Filter) -> None:
     verdict(slow[0])
 
 
+def test_the_mta_hears_that_a_long_wait_goes_on(running: Filter) -> None:
+    delivery = running.send(Mail(sender=b"<a@patience.example>"))
+    verdict(delivery)
+    assert delivery.waits == 2
+    assert running.send().waits == 0
+
+
 def test_each_mail_of_a_connection_is_judged_by_its_own_fields(running: Filter) -> None:
     with running.mta() as mta:
         mta.connect()
