@@ -154,11 +154,11 @@ class Engine:
             if while_waiting is not None:
                 while_waiting()
         with ticket.changed:
-            seen = dict(ticket.seen)
+            seen, running = dict(ticket.seen), frozenset(ticket.running)
         self._waiting.discard(ticket)
         for name, probe in ticket.probes.items():
             if name not in seen:
-                late = (Status.LATE, "not within the budget")
+                late = (Status.LATE, plan.MEASURING if name in running else "not started in time")
                 status, reason = late if is_open else (Status.SKIPPED, plan.NOT_NEEDED)
                 seen[name] = _not_run(probe, ticket.target, status, reason)
         return self._verdict(ticket, seen, time.monotonic() - started)
@@ -298,7 +298,7 @@ class Engine:
         key = probe.store_key(target)
         claim = f"{probe.name} {key}"
         if not self._memory.claim(claim, probe.limit_s):
-            return (_not_run(probe, target, Status.LATE, "another process measures it"),)
+            return (_not_run(probe, target, Status.LATE, plan.ELSEWHERE),)
         try:
             points = self._points(probe, target)
             seen = self._memory.recall(probe.name, key, points)

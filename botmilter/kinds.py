@@ -80,6 +80,29 @@ def host(given: str) -> str:
     raise ValueError("a host name")
 
 
+#: As much as an SMTP reply line holds beside the rest (RFC 5321, 4.5.3.1.5); libmilter takes a
+#: percent sign for something of its own.
+_REPLY = r"{first}[0-9]{{2}} {first}\.[0-9]{{1,3}}\.[0-9]{{1,3}} (?:[ -$&-z|~]|\{{ip\}}){{1,300}}"
+
+
+def reject_reply(given: str) -> str:
+    return _reply(given, "5", "550 5.7.1")
+
+
+def tempfail_reply(given: str) -> str:
+    return _reply(given, "4", "451 4.7.1")
+
+
+def _reply(given: str, first: str, example: str) -> str:
+    # 421 means that the server closes the connection, which it does not (RFC 5321, 3.8)
+    if re.fullmatch(_REPLY.format(first=first), given) and not given.startswith("421"):
+        return given
+    raise ValueError(
+        f'"{example} TEXT": two codes, then up to 300 characters of printable ASCII without %;'
+        " {ip} stands for the address"
+    )
+
+
 def by_name(given: Any) -> Any:
     """``{"os": {"client": 3}}`` as ``{"os.client": 3}``."""
     if not isinstance(given, Mapping):

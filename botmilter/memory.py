@@ -29,6 +29,8 @@ CLAIM_POLL_S = 0.05
 #: A claim outlives its probe's limit by this much, for what storing the answer takes.
 CLAIM_GRACE_S = 1.0
 
+_DAY_S = 86400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
@@ -123,6 +125,10 @@ class Memory:
             if self._count(key, window_s) > at_most:
                 return f"rate limit: {key.removeprefix('rate ')}"
         return None
+
+    def count_tempfail(self, ip: IPAddress) -> int:
+        """Count one more mail put off from *ip*'s network; how many there were today (UTC)."""
+        return self._count(f"tempfail {site_network(ip)}", _DAY_S)
 
     def _count(self, key: str, window_s: float) -> int:
         now = time.time()

@@ -30,6 +30,10 @@ P = TypeVar("P", bound=Traits)
 NO_LIFE = "no sign of life"
 NOT_NEEDED = "cannot change the verdict"
 
+#: Why an observation is late where its answer will be there for the next mail.
+MEASURING, ELSEWHERE = "still being measured", "another process measures it"
+UNDER_WAY = frozenset({MEASURING, ELSEWHERE})
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

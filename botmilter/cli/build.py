@@ -11,7 +11,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from botmilter import seal
+from botmilter import action, seal
 from botmilter.config import Probes, Settings
 from botmilter.config import Store as StoreSettings
 from botmilter.engine import RECALL_LANE, Catch, Engine, Policy
@@ -19,7 +19,7 @@ from botmilter.errors import ConfigError, SetupError, StoreError
 from botmilter.interfaces import own_addresses
 from botmilter.lookup import Resolver
 from botmilter.memory import Lifetimes, Memory, Rates
-from botmilter.model import IPAddress
+from botmilter.model import IPAddress, Label
 from botmilter.net import ProbeGuard, is_in
 from botmilter.probes.base import Probe
 from botmilter.probes.dnsbl import DnsblProbe, Zone
@@ -163,6 +163,19 @@ def machine(
 
 def rules(settings: Settings) -> Rules:
     return Rules(settings.weights, settings.score.bot, settings.score.suspect)
+
+
+def actions(settings: Settings) -> action.Rules:
+    chosen = settings.action
+    by_label = {Label.BOT: chosen.bot, Label.SUSPECT: chosen.suspect, Label.UNKNOWN: chosen.unknown}
+    return action.Rules(
+        {label: action.Kind(kind) for label, kind in by_label.items()},
+        chosen.min_reasons,
+        action.Reply.parse(chosen.reject_reply),
+        action.Reply.parse(chosen.tempfail_reply),
+        chosen.tempfails_a_day,
+        chosen.dry_run,
+    )
 
 
 def key(settings: Settings) -> bytes | None:

@@ -96,7 +96,16 @@ def _judge(chosen: Settings, client: PrivilegedClient, key: bytes | None) -> Jud
     threading.Thread(target=_purge_regularly, args=(machine.memory,), daemon=True).start()
     policy = machine.policy(chosen)
     header = chosen.header
-    return MailJudge(machine.engine, chosen.trust, policy, header.prefix, header.host, key)
+    return MailJudge(
+        machine.engine,
+        chosen.trust,
+        policy,
+        header.prefix,
+        header.host,
+        key,
+        build.actions(chosen),
+        machine.memory.count_tempfail,
+    )
 
 
 def _purge_regularly(memory: Memory) -> None:

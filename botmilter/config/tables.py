@@ -116,6 +116,29 @@ class Header(Table):
     """File with the key that seals verdicts, shared by our hosts; empty: no seal."""
 
 
+class ActionTable(Table):
+    bot: Literal["tag", "quarantine", "tempfail", "reject", "discard"] = "tag"
+    """What becomes of a bot's mail."""
+    suspect: Literal["tag", "quarantine", "tempfail", "reject", "discard"] = "tag"
+    """What becomes of a suspect's mail."""
+    unknown: Literal["tag", "tempfail"] = "tag"
+    """What becomes of mail from a host of which nothing is known."""
+    min_reasons: Annotated[int, Field(ge=1, le=6)] = 2
+    """Independent reasons that reject and discard take."""
+    reject_reply: Annotated[str, AfterValidator(kinds.reject_reply)] = (
+        "550 5.7.1 The host {ip} looks like an infected end-user machine, not like a mail server"
+    )
+    """What a rejected client is told."""
+    tempfail_reply: Annotated[str, AfterValidator(kinds.tempfail_reply)] = (
+        "451 4.7.1 The host {ip} is still being looked at; please try again in some minutes"
+    )
+    """What a client is told that is to come back."""
+    tempfails_a_day: Annotated[int, Field(ge=1, le=1000)] = 2
+    """How many mails from one /24 (IPv6: /48) are put off in one day (UTC)."""
+    dry_run: bool = False
+    """Whether the log only says what would have been done."""
+
+
 class Log(Table):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least urgent line that is logged; info has the line for each mail."""
@@ -132,6 +155,7 @@ class Settings(Table):
     score: Score = Score()
     weights: Weights = Field(default={}, validate_default=True)
     header: Header = Header()
+    action: ActionTable = ActionTable()
     log: Log = Log()
 
     @field_validator("weights")

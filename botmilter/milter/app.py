@@ -7,9 +7,11 @@ exception in ``negotiate`` that turns every callback on).
 
 What is negotiated: connect, HELO, MAIL, header fields, end of message, all but the last without a
 reply, because an answered callback is a round trip of 28 us where an unanswered one costs 7.
-Never the recipients, never the body.  Actions: add and change header fields.
+Never the recipients, never the body.  Actions: add and change header fields; quarantine only
+where the configuration may ask for it.
 
-Nothing here holds or loses a mail.  Our own exception is logged and the mail passes unmarked;
+Nothing here holds or loses a mail but by an action the admin configured for a label.  Our own
+exception is logged and the mail passes, as ``unknown`` where the judge failed, else unmarked;
 text that pymilter cannot decode (an 8-bit HELO or header name) never reaches Python: the value
 counts as not given.  Waiting happens in the judge alone, which has a budget.
 """
@@ -26,8 +28,9 @@ from typing import Any, Protocol
 
 import milter
 
+from botmilter.action import Action, Kind
 from botmilter.milter.base import Begun, Judge, Judgement, Start
-from botmilter.milter.session import Macros, Session, forged
+from botmilter.milter.session import Macros, Session, Transaction, forged
 from botmilter.net import printable
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,8 @@ class Context(Protocol):
     def addheader(self, name: str, value: str) -> None: ...
     def chgheader(self, name: str, place: int, value: str | None) -> None: ...
     def progress(self) -> None: ...
+    def quarantine(self, reason: str) -> None: ...
+    def setreply(self, code: str, enhanced: str, text: str) -> None: ...
 
 
 class Connection(Session):
@@ -94,6 +99,7 @@ class App:
     def __init__(self, judge: Judge, start: Start) -> None:
         self._judge = judge
         self._start = start
+        self.actions = ACTIONS | (milter.QUARANTINE if judge.may_quarantine else 0)
         self._open = 0
         self._lock = threading.Lock()
 
@@ -107,9 +113,11 @@ class App:
         offered_actions, offered_steps = options[:2]
         if offered_actions & ACTIONS != ACTIONS:
             log.error("the MTA does not let us add and delete header fields: nothing is marked")
+        elif offered_actions & self.actions != self.actions:
+            log.error("the MTA does not let us quarantine: the mails pass, marked")
         quiet = _QUIET if offered_steps & _QUIET == _QUIET else 0
         unused = _UNUSED | _UNUSED_BY_START[self._start]
-        options[:] = [offered_actions & ACTIONS, offered_steps & (unused | quiet), 0, 0]
+        options[:] = [offered_actions & self.actions, offered_steps & (unused | quiet), 0, 0]
         self._opened(ctx, milter.NOREPLY if quiet else milter.CONTINUE)
         return int(milter.CONTINUE)
 
@@ -153,13 +161,13 @@ class App:
             ctx.chgheader(name, place, "")
         started = time.monotonic()
         mail = connection.transaction(_macros(ctx))
-        judgement = self._judge.judge(mail, connection.begun, lambda: _go_on_waiting(ctx))
+        judgement = self._judged(ctx, mail, connection.begun)
         connection.begun = None
         connection.headers = []
         for name, text in judgement.headers:
             ctx.addheader(name, text)
         _log_line(judgement, mail.hop.id, time.monotonic() - started)
-        return int(milter.CONTINUE)
+        return _performed(ctx, judgement.action)
 
     def abort(self, ctx: Context) -> int:
         connection = self._connection(ctx)
@@ -181,6 +189,13 @@ class App:
     def _begin(self, ctx: Context, connection: Connection) -> None:
         connection.abandon()
         connection.begun = self._judge.begin(connection.transaction(_macros(ctx)))
+
+    def _judged(self, ctx: Context, mail: Transaction, begun: Begun | None) -> Judgement:
+        try:
+            return self._judge.judge(mail, begun, lambda: _go_on_waiting(ctx))
+        except Exception:
+            log.exception("the mail passes as unknown: judging it failed")
+            return self._judge.failed
 
     def _connection(self, ctx: Context) -> Connection:
         """The connection's state; made here where an old MTA did not negotiate."""
@@ -208,7 +223,7 @@ def open_socket(app: App, connection: str, backlog: int) -> None:
     milter.set_eom_callback(_guarded(app.end_of_mail))
     milter.set_abort_callback(_guarded(app.abort))
     milter.set_close_callback(_guarded(app.close))
-    milter.set_flags(ACTIONS)
+    milter.set_flags(app.actions)
     milter.set_exception_policy(milter.CONTINUE)
     milter.setconn(connection)
     milter.setbacklog(backlog)
@@ -244,6 +259,23 @@ def _go_on_waiting(ctx: Context) -> None:
     """Start the MTA's patience anew (``smfi_progress``); one that has gone is met at the end."""
     with suppress(milter.error):
         ctx.progress()
+
+
+#: What the MTA is told; where nothing stands here, to go on.
+_REPLIES: dict[Kind, int] = {
+    Kind.REJECT: milter.REJECT,
+    Kind.TEMPFAIL: milter.TEMPFAIL,
+    Kind.DISCARD: milter.DISCARD,
+}
+
+
+def _performed(ctx: Context, action: Action) -> int:
+    """Do what is to be done with a mail; the reply to its end."""
+    if action.kind is Kind.QUARANTINE:
+        ctx.quarantine(action.text)
+    if action.code:
+        ctx.setreply(action.code, action.enhanced, action.text)
+    return int(_REPLIES.get(action.kind, milter.CONTINUE))
 
 
 def _macros(ctx: Context) -> Macros:

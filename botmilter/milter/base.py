@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from botmilter.action import MARK, Action
 from botmilter.milter.session import Transaction
 
 #: When a judgement begins, at the latest at the end of the mail: as the client connects, at DATA,
@@ -24,6 +25,7 @@ class Judgement:
     """Fields to add, folded, printable ASCII."""
     log: Mapping[str, str]
     """For the one line in the log; any text."""
+    action: Action = MARK
 
 
 class Begun(Protocol):
@@ -34,6 +36,15 @@ class Begun(Protocol):
 
 
 class Judge(Protocol):
+    @property
+    def may_quarantine(self) -> bool:
+        """Whether a judgement may ask for it: the MTA is told at the start of a connection."""
+
+    @property
+    def failed(self) -> Judgement:
+        """The judgement where :meth:`judge` raised: ``unknown``, and only marked.  Made before
+        any mail, so that it cannot fail too."""
+
     def is_ours(self, name: str) -> bool:
         """Whether only we may set a field of this name."""
 

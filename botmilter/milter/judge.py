@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from botmilter import header, received, seal
+from botmilter import action, header, received, seal
 from botmilter.engine import Engine, Policy, Ticket
 from botmilter.milter.base import Begun, Judgement
 from botmilter.milter.session import Transaction
-from botmilter.model import Chain, Origin, Trust, Verdict
+from botmilter.model import Chain, IPAddress, Label, Origin, OriginWhy, Trust, Verdict
 from botmilter.received import forgery, origin
 
 
@@ -23,6 +23,8 @@ class MailJudge:
         prefix: str,
         host: str = "",
         key: bytes | None = None,
+        rules: action.Rules | None = None,
+        count_tempfail: Callable[[IPAddress], int] = lambda _: 1,
     ) -> None:
         self._engine = engine
         self._trust = trust
@@ -30,6 +32,10 @@ class MailJudge:
         self._prefix = prefix
         self._host = host
         self._key = key
+        self._rules = rules or action.Rules()
+        self._count_tempfail = count_tempfail
+        self.may_quarantine = self._rules.may_quarantine
+        self.failed = _failed(prefix, host)
 
     def is_ours(self, name: str) -> bool:
         return header.is_ours(name, self._prefix)
@@ -55,7 +61,8 @@ class MailJudge:
         fields = header.render(verdict, self._prefix, self._host)
         if self._key is not None:
             fields += (self._seal(self._key, fields[0][1], mail),)
-        return Judgement(fields, log_fields(verdict))
+        acted = action.decide(verdict, self._rules, self._count_tempfail)
+        return Judgement(fields, {**log_fields(verdict), **acted.log}, acted)
 
     def _seal(self, key: bytes, verdict: str, mail: Transaction) -> tuple[str, str]:
         ids = (value for name, value in mail.headers if name.strip().lower() == "message-id")
@@ -74,6 +81,12 @@ class MailJudge:
         if begun is not None:
             begun.abandon()
         return self._engine.begin(found, self._policy, mail.sender_domain)
+
+
+def _failed(prefix: str, host: str) -> Judgement:
+    """Without a seal: what failed may have been the sealing."""
+    verdict = Verdict(Label.UNKNOWN, 0.0, Origin(OriginWhy.UNREADABLE), why="internal error")
+    return Judgement(header.render(verdict, prefix, host), log_fields(verdict))
 
 
 def log_fields(verdict: Verdict) -> dict[str, str]:

@@ -20,6 +20,7 @@ ALL_STEPS = 0x1FFFFF
 
 #: The reply codes that end a command.
 CONTINUE, ACCEPT, REJECT, TEMPFAIL, DISCARD, SKIP = b"c", b"a", b"r", b"t", b"d", b"s"
+REPLY_CODE = b"y"
 _EDITS = b"hmiq+-bep2"
 
 #: Which of our commands the other side may have asked not to get, and not to answer.
@@ -102,6 +103,10 @@ class Delivery:
     """The header fields after all edits."""
     waits: int = 0
     """How often the filter asked for more patience."""
+    text: bytes = b""
+    """What the client is to be told."""
+    quarantined: bytes | None = None
+    """Why it is to be held."""
 
     def values(self, name: bytes) -> list[bytes]:
         return [value for known, value in self.headers if known.lower() == name.lower()]
@@ -198,14 +203,16 @@ class Mta:
     def end(self, headers: Sequence[Header]) -> Delivery:
         """End of message; the header as the filter's edits leave it."""
         self.wire.send(b"E")
-        kept = list(headers)
-        waits = 0
+        kept, quarantined, waits = list(headers), None, 0
         while True:
             code, data = self.wire.receive()
             if code not in _EDITS:
-                return Delivery(code, tuple(kept), waits)
-            waits += code == b"p"
-            edit(kept, code, data)
+                return Delivery(code, tuple(kept), waits, data.rstrip(b"\0"), quarantined)
+            if code == b"q":
+                quarantined = data.rstrip(b"\0")
+            else:
+                waits += code == b"p"
+                edit(kept, code, data)
 
 
 def edit(headers: list[Header], code: bytes, data: bytes) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from botmilter import header
+from botmilter.action import Action, Kind
 from botmilter.errors import ConfigError, SetupError
 from botmilter.milter.base import Begun, Judgement
 from botmilter.milter.daemon import Daemon, Service
@@ -27,6 +28,15 @@ from botmilter.model import IPAddress
 from botmilter.net import ProbeGuard
 
 SLOW_S = 0.5
+
+
+#: What is done with a mail from these domains.
+ACTIONS = {
+    "reject.example": Action(Kind.REJECT, "550", "5.7.1", "not from 198.18.0.1"),
+    "tempfail.example": Action(Kind.TEMPFAIL, "451", "4.7.1", "come back"),
+    "discard.example": Action(Kind.DISCARD),
+    "quarantine.example": Action(Kind.QUARANTINE, text="a bot's"),
+}
 
 
 class Ticket:
@@ -41,11 +51,14 @@ class Ticket:
 class EchoJudge:
     """Puts what it knows of the mail into the header."""
 
-    def __init__(self, client: PrivilegedClient, mark: str) -> None:
+    failed = Judgement((("X-Bot-Verdict", "unknown"),), {"verdict": "unknown"})
+
+    def __init__(self, client: PrivilegedClient, mark: str, may_quarantine: bool) -> None:
         if mark == "broken":
             raise SetupError("this configuration cannot work")
         self._client = client
         self._mark = mark
+        self.may_quarantine = may_quarantine
 
     def is_ours(self, name: str) -> bool:
         return header.is_ours(name)
@@ -69,6 +82,7 @@ class EchoJudge:
         return Judgement(
             headers=(("X-Bot-Verdict", json.dumps(self._seen(mail, begun))),),
             log={"verdict": "echo", "hostile": "a b\r\nc\udcff"},
+            action=ACTIONS.get(mail.sender_domain or "", Action()),
         )
 
     def _seen(self, mail: Transaction, begun: Begun | None) -> dict[str, object]:
@@ -119,7 +133,9 @@ def load(path: Path) -> Service:
         stop_grace_s=given.get("stop_grace_s", 5.0),
         guard=guard,
         operations={"double": double, "status": status, "fail": fail, "die": die},
-        make_judge=lambda client: EchoJudge(client, given.get("mark", "")),
+        make_judge=lambda client: EchoJudge(
+            client, given.get("mark", ""), given.get("may_quarantine", False)
+        ),
     )
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.mta import CONTINUE, Closed, Header, Mail, Wire
+from tests.fakes.mta import CONTINUE, DISCARD, REPLY_CODE, Closed, Header, Mail, Wire
 from tests.milter.conftest import Filter, verdict, wait_until
 
 GOOD = ((b"Received", b"from a by b"), (b"Subject", b"hello"))
 ADD_AND_CHANGE = 0x11
+QUARANTINE = 0x20
 
 
 def test_only_what_is_needed_is_negotiated(running: Filter) -> None:
@@ -67,15 +68,53 @@ def test_no_forged_field_of_ours_survives(running: Filter, forged: list[Header])
     assert delivery.values(b"Subject") == [v for n, v in mixed if n == b"Subject"]
 
 
-def test_a_mail_whose_judge_raises_passes_without_verdict_and_without_forgery(
+def test_a_mail_whose_judge_raises_passes_as_unknown_and_without_forgery(
     running: Filter,
 ) -> None:
     mail = Mail((*GOOD, (b"X-Bot-Verdict", b"clean")), sender=b"<a@raise.example>")
     delivery = running.send(mail)
     assert delivery.reply == CONTINUE
-    assert delivery.headers == GOOD
+    assert delivery.headers == (*GOOD, (b"X-Bot-Verdict", b"unknown"))
     running.wait_for("the judge is ill")
     assert verdict(running.send())["fields"] == 1
+
+
+@pytest.mark.parametrize(
+    ("sender", "reply", "text"),
+    [
+        (b"<a@reject.example>", REPLY_CODE, b"550 5.7.1 not from 198.18.0.1"),
+        (b"<a@tempfail.example>", REPLY_CODE, b"451 4.7.1 come back"),
+        (b"<a@discard.example>", DISCARD, b""),
+    ],
+)
+def test_a_mail_meets_the_action_its_judgement_asks_for(
+    running: Filter, sender: bytes, reply: bytes, text: bytes
+) -> None:
+    delivery = running.send(Mail(sender=sender))
+    assert (delivery.reply, delivery.text) == (reply, text)
+    assert running.send().reply == CONTINUE
+
+
+def test_a_mail_is_quarantined_where_that_may_be_asked_for(start: Callable[..., Filter]) -> None:
+    able = start(may_quarantine=True)
+    with able.mta() as mta:
+        assert mta.actions == ADD_AND_CHANGE | QUARANTINE
+    delivery = able.send(Mail(sender=b"<a@quarantine.example>"))
+    assert (delivery.reply, delivery.quarantined) == (CONTINUE, b"a bot's")
+    verdict(delivery)
+
+
+def test_a_mail_passes_marked_where_the_mta_knows_no_quarantine(
+    start: Callable[..., Filter],
+) -> None:
+    able = start(may_quarantine=True)
+    with able.mta(actions=ADD_AND_CHANGE) as mta:
+        mta.connect()
+        mta.helo()
+        delivery = mta.deliver(Mail(sender=b"<a@quarantine.example>"))
+    assert (delivery.reply, delivery.quarantined) == (CONTINUE, None)
+    verdict(delivery)
+    able.wait_for("the MTA does not let us quarantine")
 
 
 def test_a_mail_that_waits_holds_no_other(running: Filter) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from botmilter import header, seal
+from botmilter.action import MARK, Kind
 from botmilter.cli import build
 from botmilter.clock import Deadline
 from botmilter.config import Settings
@@ -61,18 +62,30 @@ def probe() -> Iterator[Probe]:
     one.may_answer.set()
 
 
-def judge(probe: Probe | None = None, **trust: object) -> MailJudge:
+def judge(
+    probe: Probe | None = None, action: Mapping[str, object] | None = None, **trust: object
+) -> MailJudge:
     settings = Settings.model_validate(
         {
             "store": {"kind": "memory"},
             "probe": {"allow_networks": ["198.18.0.0/15"]},
             "trust": trust,
+            "action": action or {},
         }
     )
     probes = () if probe is None else (probe,)
     machine = build.machine(settings, probes)
     policy = Policy(BUDGET_S, frozenset(one.name for one in probes))
-    return MailJudge(machine.engine, settings.trust, policy, "X-Bot-", "mx")
+    return MailJudge(
+        machine.engine,
+        settings.trust,
+        policy,
+        "X-Bot-",
+        "mx",
+        None,
+        build.actions(settings),
+        machine.memory.count_tempfail,
+    )
 
 
 def mail(ip: str | None, *headers: Field, authenticated: bool = False) -> Transaction:
@@ -170,3 +183,41 @@ def test_with_a_key_the_verdict_is_sealed_for_this_mail() -> None:
     assert sealing.is_ours("x-bot-seal")
     sealed, verdict = fields["X-Bot-Seal"], fields["X-Bot-Verdict"]
     assert seal.holds(b"sixteen octets!!", sealed, verdict, "<1@x.example>")
+
+
+def test_a_client_is_put_off_while_it_is_looked_at_and_then_judged(probe: Probe) -> None:
+    one = judge(probe, {"unknown": "tempfail", "bot": "reject"})
+    first = one.judge(mail("198.18.0.1"), None)
+    assert (first.action.kind, first.log["action"]) == (Kind.TEMPFAIL, "tempfail")
+    assert "198.18.0.1" in first.action.text
+    probe.may_answer.set()
+    second = one.judge(mail("198.18.0.1"), None)
+    assert (second.action.kind, second.log["action"]) == (Kind.REJECT, "reject")
+
+
+def test_a_probe_that_hangs_puts_a_network_off_twice_a_day_and_no_more(probe: Probe) -> None:
+    one = judge(probe, {"unknown": "tempfail"})
+    said = [one.judge(mail(ip), None) for ip in ("198.18.0.1", "198.18.0.2", "198.18.0.1")]
+    assert [judgement.action.kind for judgement in said] == [Kind.TEMPFAIL, Kind.TEMPFAIL, Kind.TAG]
+    assert said[2].log["but"] == "put_off_often_enough"
+    elsewhere = one.judge(mail("198.19.0.1"), None)
+    assert elsewhere.action.kind is Kind.TEMPFAIL
+
+
+def test_what_never_started_puts_nobody_off() -> None:
+    class Broken(Probe):
+        def measure(self, target: Target, deadline: Deadline) -> Observation:
+            raise OSError("no more sockets")
+
+    one = judge(Broken(), {"unknown": "tempfail", "suspect": "reject", "bot": "reject"})
+    for number in range(12):  # beyond the failures after which the probe pauses
+        said = one.judge(mail(f"198.18.0.{number + 1}"), None)
+        assert (said.log["verdict"], said.action.kind) == ("unknown", Kind.TAG)
+
+
+def test_our_own_failure_is_unknown_and_only_marked() -> None:
+    failed = judge(action={"unknown": "tempfail"}).failed
+    said = header.parse(dict(failed.headers)["X-Bot-Verdict"])
+    assert (said.label, said.origin, said.host) == (Label.UNKNOWN, None, "mx")
+    assert failed.action == MARK
+    assert failed.log["why"] == "internal error"
