@@ -25,6 +25,7 @@ from botmilter.net import ProbeGuard, printable
 from botmilter.probes.base import Probe
 from botmilter.scheduler import Scheduler
 from botmilter.score import Rules
+from botmilter.standing import Standing, Standings
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,9 @@ NOT_REMEMBERED = "not in the store"
 #: So often somebody who asked for it is told that a mail still waits.  Sendmail gives a milter
 #: 10 s for an answer by default, and 300 s at the end of a mail, as Postfix does.
 WAITING_EVERY_S = 8.0
+
+#: Reasons for not running a probe that follow from what the others saw.
+_FOLLOWS = frozenset({plan.NOT_NEEDED, plan.NO_LIFE})
 
 #: What a job brings home.
 Catch = tuple[Observation, ...]
@@ -81,6 +85,8 @@ class Ticket:
         self.settled = policy.settle_s <= 0
         self.abandoned = False
         self.mail_signals: tuple[Signal, ...] = ()
+        self.standing: Standing | None = None
+        """Set where nothing was started, because the host was judged by the same facts before."""
 
     def abandon(self) -> None:
         """The mail is gone: start nothing more for it."""
@@ -116,6 +122,7 @@ class Engine:
         self._health = {probe.name: Health() for probe in probes}
         self._sameness = {probe.name: Sameness() for probe in probes if probe.shows_life}
         self._waiting: set[Ticket] = set()
+        self._standings = Standings(memory.at_hand)
 
     # -- the calls ------------------------------------------------------------------------------
 
@@ -128,7 +135,9 @@ class Engine:
         probes = [probe for probe in self._probes if probe.name in policy.probes]
         ticket = Ticket(origin, target, policy, probes if target is not None else ())
         if target is not None:
-            self._look_around(ticket, target)
+            ticket.standing = self._standings.find(target, policy)
+            if ticket.standing is None:
+                self._look_around(ticket, target)
         return ticket
 
     def result(
@@ -143,11 +152,16 @@ class Engine:
         *while_waiting* is called on this thread, every ``WAITING_EVERY_S`` of a long wait; it
         must be short and not raise.
         """
+        said = tuple(signals)
+        if (standing := ticket.standing) is not None and ticket.target is not None:
+            if standing.signals == said:
+                return replace(standing.verdict, origin=ticket.origin)
+            self._look_around(ticket, ticket.target)
         started = time.monotonic()
         self._waiting.add(ticket)
         deadline = Deadline.after(self._budget_s(ticket.policy))
         with ticket.changed:
-            ticket.mail_signals = tuple(signals)
+            ticket.mail_signals = said
         while is_open := self._wait(ticket, deadline):
             if deadline.is_over:
                 break
@@ -161,7 +175,9 @@ class Engine:
                 late = (Status.LATE, plan.MEASURING if name in running else "not started in time")
                 status, reason = late if is_open else (Status.SKIPPED, plan.NOT_NEEDED)
                 seen[name] = _not_run(probe, ticket.target, status, reason)
-        return self._verdict(ticket, seen, time.monotonic() - started)
+        verdict = self._verdict(ticket, seen, time.monotonic() - started)
+        self._let_stand(ticket, seen, verdict)
+        return verdict
 
     def rejudge(
         self, origin: Origin, seen: Iterable[Observation], signals: Iterable[Signal] = ()
@@ -356,6 +372,25 @@ class Engine:
                 if name in seen:
                     found.extend(_interpret(probe, seen[name], ticket.target))
         return found
+
+    def _let_stand(self, ticket: Ticket, seen: Mapping[str, Observation], verdict: Verdict) -> None:
+        """Keep *verdict* for the next mail, if all it rests on is in memory or follows from it."""
+        target, policy = ticket.target, ticket.policy
+        if target is None or policy.thorough or policy.from_memory:
+            return
+        basis = []
+        for name, probe in ticket.probes.items():
+            key = probe.store_key(target)
+            at_hand = self._memory.at_hand(name, key)
+            if at_hand is not seen[name] and not (
+                at_hand is None and seen[name].reason in _FOLLOWS
+            ):
+                return
+            basis.append((name, key, at_hand))
+        standing = Standing(
+            replace(verdict, spent_s=0.0), policy, ticket.mail_signals, tuple(basis)
+        )
+        self._standings.keep(target, standing)
 
     def _points(self, probe: Probe, target: Target) -> Callable[[Observation], float]:
         def points(seen: Observation) -> float:

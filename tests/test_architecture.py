@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("config", "profiles", "kinds", "problems", "toml", "survey.analyse"),
     ),
     ("lookup", "probes", "store", "mailbox", "interfaces"),
-    ("scheduler", "memory", "engine"),
+    ("scheduler", "memory", "standing", "engine"),
     ("milter", "survey"),
     ("cli", "__main__"),
 )
