@@ -4,21 +4,22 @@
 nothing that is still open could change the label, or the mail's budget is over, and judges by
 what is there.  What comes later is remembered and serves the next mail from that host.
 
-Two clocks: the mail's budget (:class:`Policy`) and each probe's own limit.  Nothing here raises
-for a probe's or the store's sake; a probe that throws is logged with its traceback and FAILED.
+Two clocks: the mail's budget (:class:`botmilter.inquiry.Policy`) and each probe's own limit.
+Nothing here raises for a probe's or the store's sake; a probe that throws is logged with its
+traceback and FAILED.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from botmilter import plan, score
 from botmilter.clock import Deadline
 from botmilter.health import Health, Sameness
+from botmilter.inquiry import Policy, Ticket
 from botmilter.memory import Memory
 from botmilter.model import Label, Observation, Origin, Signal, Status, Target, Verdict
 from botmilter.net import ProbeGuard, printable
@@ -43,61 +44,6 @@ _FOLLOWS = frozenset({plan.NOT_NEEDED, plan.NO_LIFE})
 
 #: What a job brings home.
 Catch = tuple[Observation, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How much one inquiry may cost.  The milter, ``check`` and the survey differ in this."""
-
-    budget_s: float
-    """How long :meth:`Engine.result` may wait."""
-    probes: frozenset[str]
-    """Names of the probes to use, of those the engine has."""
-    settle_s: float = 0.0
-    """How long a probe that wants life waits for the cheap ones, counted from the start."""
-    thorough: bool = False
-    """Run and wait for all probes, also where they cannot change the label."""
-    from_memory: bool = False
-    """Use what is remembered and measure nothing."""
-    under_load_s: float | None = None
-    """The budget while more than *load_mails* wait in this process: a flood of mail from unknown
-    hosts must not use up the MTA's processes (postscreen's stress-dependent timeouts)."""
-    load_mails: int = 50
-
-
-class Ticket:
-    """One mail's inquiry under way: made by ``begin``, redeemed by ``result``.
-
-    The fields below ``changed`` are guarded by it.
-    """
-
-    def __init__(
-        self, origin: Origin, target: Target | None, policy: Policy, probes: Sequence[Probe]
-    ) -> None:
-        self.origin = origin
-        self.target = target
-        self.policy = policy
-        self.probes = {probe.name: probe for probe in probes}
-        self.changed = threading.Condition()
-        self.seen: dict[str, Observation] = {}
-        self.running: set[str] = set()
-        self.recalling = False
-        self.settled = policy.settle_s <= 0
-        self.abandoned = False
-        self.mail_signals: tuple[Signal, ...] = ()
-        self.standing: Standing | None = None
-        """Set where nothing was started, because the host was judged by the same facts before."""
-
-    def abandon(self) -> None:
-        """The mail is gone: start nothing more for it."""
-        with self.changed:
-            self.abandoned = True
-
-    @property
-    def observations(self) -> tuple[Observation, ...]:
-        """What is known now, in the probes' order."""
-        with self.changed:
-            return tuple(self.seen[name] for name in self.probes if name in self.seen)
 
 
 class Engine:
@@ -158,23 +104,9 @@ class Engine:
                 return replace(standing.verdict, origin=ticket.origin)
             self._look_around(ticket, ticket.target)
         started = time.monotonic()
-        self._waiting.add(ticket)
-        deadline = Deadline.after(self._budget_s(ticket.policy))
         with ticket.changed:
             ticket.mail_signals = said
-        while is_open := self._wait(ticket, deadline):
-            if deadline.is_over:
-                break
-            if while_waiting is not None:
-                while_waiting()
-        with ticket.changed:
-            seen, running = dict(ticket.seen), frozenset(ticket.running)
-        self._waiting.discard(ticket)
-        for name, probe in ticket.probes.items():
-            if name not in seen:
-                late = (Status.LATE, plan.MEASURING if name in running else "not started in time")
-                status, reason = late if is_open else (Status.SKIPPED, plan.NOT_NEEDED)
-                seen[name] = _not_run(probe, ticket.target, status, reason)
+        seen = self._seen_in_time(ticket, while_waiting)
         verdict = self._verdict(ticket, seen, time.monotonic() - started)
         self._let_stand(ticket, seen, verdict)
         return verdict
@@ -282,6 +214,27 @@ class Engine:
                 ticket.seen[seen.probe] = seen
                 ticket.running.discard(seen.probe)
         self._advance(ticket)
+
+    def _seen_in_time(
+        self, ticket: Ticket, while_waiting: Callable[[], None] | None
+    ) -> dict[str, Observation]:
+        """An observation of each probe: what is there when the wait is over, or why not."""
+        self._waiting.add(ticket)
+        deadline = Deadline.after(self._budget_s(ticket.policy))
+        while is_open := self._wait(ticket, deadline):
+            if deadline.is_over:
+                break
+            if while_waiting is not None:
+                while_waiting()
+        self._waiting.discard(ticket)
+        with ticket.changed:
+            seen, running = dict(ticket.seen), frozenset(ticket.running)
+        for name, probe in ticket.probes.items():
+            if name not in seen:
+                late = (Status.LATE, plan.MEASURING if name in running else "not started in time")
+                status, reason = late if is_open else (Status.SKIPPED, plan.NOT_NEEDED)
+                seen[name] = _not_run(probe, ticket.target, status, reason)
+        return seen
 
     def _wait(self, ticket: Ticket, deadline: Deadline) -> bool:
         """Wait until *deadline*, at most ``WAITING_EVERY_S``; whether something is still open."""

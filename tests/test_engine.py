@@ -14,8 +14,9 @@ import pytest
 
 from botmilter import signals
 from botmilter.clock import Deadline
-from botmilter.engine import RECALL_LANE, Catch, Engine, Policy
+from botmilter.engine import RECALL_LANE, Catch, Engine
 from botmilter.health import FAILURES_TO_PAUSE
+from botmilter.inquiry import Policy
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import (
     Hop,

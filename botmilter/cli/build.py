@@ -14,8 +14,9 @@ from typing import Any
 from botmilter import action, seal
 from botmilter.config import Probes, Settings
 from botmilter.config import Store as StoreSettings
-from botmilter.engine import RECALL_LANE, Catch, Engine, Policy
+from botmilter.engine import RECALL_LANE, Catch, Engine
 from botmilter.errors import ConfigError, SetupError, StoreError
+from botmilter.inquiry import Policy
 from botmilter.interfaces import own_addresses
 from botmilter.lookup import Resolver
 from botmilter.memory import Lifetimes, Memory, Rates
