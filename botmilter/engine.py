@@ -5,8 +5,7 @@ nothing that is still open could change the label, or the mail's budget is over,
 what is there.  What comes later is remembered and serves the next mail from that host.
 
 Two clocks: the mail's budget (:class:`botmilter.inquiry.Policy`) and each probe's own limit.
-Nothing here raises for a probe's or the store's sake; a probe that throws is logged with its
-traceback and FAILED.
+Nothing here raises for a probe's or the store's sake.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from dataclasses import replace
 
 from botmilter import plan, score
 from botmilter.clock import Deadline
-from botmilter.health import Health, Sameness
 from botmilter.inquiry import Policy, Ticket
+from botmilter.measuring import Catch, Measurer, Points, interpret, not_run
 from botmilter.memory import Memory
-from botmilter.model import Label, Observation, Origin, Signal, Status, Target, Verdict
-from botmilter.net import ProbeGuard, printable
+from botmilter.model import IPAddress, Label, Observation, Origin, Signal, Status, Target, Verdict
+from botmilter.net import ProbeGuard
 from botmilter.probes.base import Probe
 from botmilter.scheduler import Scheduler
 from botmilter.score import Rules
@@ -42,9 +41,6 @@ WAITING_EVERY_S = 8.0
 #: Reasons for not running a probe that follow from what the others saw.
 _FOLLOWS = frozenset({plan.NOT_NEEDED, plan.NO_LIFE})
 
-#: What a job brings home.
-Catch = tuple[Observation, ...]
-
 
 class Engine:
     """Judges origins.  One for each process; safe for many threads.
@@ -59,14 +55,14 @@ class Engine:
         scheduler: Scheduler[Catch],
         guard: ProbeGuard,
         rules: Rules,
+        control_hosts: Sequence[IPAddress] = (),
     ) -> None:
         self._probes = tuple(probes)
         self._memory = memory
         self._scheduler = scheduler
         self._guard = guard
         self._rules = rules
-        self._health = {probe.name: Health() for probe in probes}
-        self._sameness = {probe.name: Sameness() for probe in probes if probe.shows_life}
+        self._measurer = Measurer(self._probes, memory, self._points, control_hosts)
         self._waiting: set[Ticket] = set()
         self._standings = Standings(memory.at_hand)
 
@@ -135,7 +131,7 @@ class Engine:
         for name, probe in ticket.probes.items():
             key = probe.store_key(target)
             if refusal and (probe.sends_to_host or not self._guard.is_routable(target.ip)):
-                ticket.seen[name] = _not_run(probe, target, Status.SKIPPED, refusal)
+                ticket.seen[name] = not_run(probe, target, Status.SKIPPED, refusal)
             elif (seen := self._memory.at_hand(name, key)) is not None:
                 ticket.seen[name] = seen
             else:
@@ -166,7 +162,7 @@ class Engine:
             step = self._next_step(ticket)
             for name, reason in step.skip:
                 probe = ticket.probes[name]
-                ticket.seen[name] = _not_run(probe, ticket.target, Status.SKIPPED, reason)
+                ticket.seen[name] = not_run(probe, ticket.target, Status.SKIPPED, reason)
             ticket.running.update(step.start)
             ticket.changed.notify_all()
         for name in step.start:
@@ -189,13 +185,17 @@ class Engine:
         self._advance(ticket)
 
     def _start(self, ticket: Ticket, probe: Probe, target: Target) -> None:
-        paused = self._health[probe.name].pause_reason(time.monotonic())
+        paused = self._measurer.pause_reason(probe)
         if paused is not None:
-            self._take(ticket, (_not_run(probe, target, Status.FAILED, paused),))
+            self._take(ticket, (not_run(probe, target, Status.FAILED, paused),))
             return
         flight = f"{probe.name} {probe.store_key(target)}"
-        if not self._submit(ticket, probe.name, flight, lambda: self._measure(probe, target)):
-            self._take(ticket, (_not_run(probe, target, Status.SKIPPED, "queue full"),))
+
+        def measure() -> Catch:
+            return self._measurer.measure(probe, target)
+
+        if not self._submit(ticket, probe.name, flight, measure):
+            self._take(ticket, (not_run(probe, target, Status.SKIPPED, "queue full"),))
 
     def _submit(self, ticket: Ticket, lane: str, flight: str, job: Callable[[], Catch]) -> bool:
         def done(catch: Catch) -> None:
@@ -233,7 +233,7 @@ class Engine:
             if name not in seen:
                 late = (Status.LATE, plan.MEASURING if name in running else "not started in time")
                 status, reason = late if is_open else (Status.SKIPPED, plan.NOT_NEEDED)
-                seen[name] = _not_run(probe, ticket.target, status, reason)
+                seen[name] = not_run(probe, ticket.target, status, reason)
         return seen
 
     def _wait(self, ticket: Ticket, deadline: Deadline) -> bool:
@@ -260,52 +260,6 @@ class Engine:
         possible = frozenset[str]().union(*(probe.signals for probe in outstanding))
         return score.can_change(self._signals(ticket, ticket.seen), possible, self._rules)
 
-    # -- one measurement ------------------------------------------------------------------------
-
-    def _measure(self, probe: Probe, target: Target) -> Catch:
-        """Measure once for all processes and hosts that share the store."""
-        key = probe.store_key(target)
-        claim = f"{probe.name} {key}"
-        if not self._memory.claim(claim, probe.limit_s):
-            return (_not_run(probe, target, Status.LATE, plan.ELSEWHERE),)
-        try:
-            points = self._points(probe, target)
-            seen = self._memory.recall(probe.name, key, points)
-            if seen is not None:
-                return (seen,)
-            if probe.sends_to_host and (limit := self._memory.over_rate(target.ip)):
-                return (_not_run(probe, target, Status.SKIPPED, limit),)
-            seen = self._ask(probe, target)
-            self._memory.remember(seen, points(seen))
-            return (seen,)
-        finally:
-            self._memory.release(claim)
-
-    def _ask(self, probe: Probe, target: Target) -> Observation:
-        taken_at, started = time.time(), time.monotonic()
-        try:
-            seen = probe.measure(target, Deadline.after(probe.limit_s))
-        except Exception:
-            log.exception("probe=%s origin=%s raised: a bug, please report", probe.name, target.ip)
-            seen = _not_run(probe, target, Status.FAILED, "internal error")
-        change = self._health[probe.name].record(seen.status, seen.reason, time.monotonic())
-        if change:
-            log.warning("probe=%s %s", probe.name, printable(change))
-        seen = self._believed(probe, seen)
-        return replace(seen, taken_at=taken_at, took_s=round(time.monotonic() - started, 4))
-
-    def _believed(self, probe: Probe, seen: Observation) -> Observation:
-        """*seen*, or FAILED where the probe calls every host silent."""
-        sameness = self._sameness.get(probe.name)
-        if sameness is None or not seen.status.is_evidence:
-            return seen
-        change = sameness.record(seen.status is Status.ANSWERED)
-        if change:
-            log.warning("probe=%s %s", probe.name, change)
-        if seen.status is Status.SILENT and sameness.is_suspect:
-            return replace(seen, status=Status.FAILED, reason="every host looks silent to us")
-        return seen
-
     # -- what it means --------------------------------------------------------------------------
 
     def _verdict(self, ticket: Ticket, seen: Mapping[str, Observation], spent_s: float) -> Verdict:
@@ -323,7 +277,7 @@ class Engine:
         if ticket.target is not None:
             for name, probe in ticket.probes.items():
                 if name in seen:
-                    found.extend(_interpret(probe, seen[name], ticket.target))
+                    found.extend(interpret(probe, seen[name], ticket.target))
         return found
 
     def _let_stand(self, ticket: Ticket, seen: Mapping[str, Observation], verdict: Verdict) -> None:
@@ -345,9 +299,9 @@ class Engine:
         )
         self._standings.keep(target, standing)
 
-    def _points(self, probe: Probe, target: Target) -> Callable[[Observation], float]:
+    def _points(self, probe: Probe, target: Target) -> Points:
         def points(seen: Observation) -> float:
-            found = _interpret(probe, seen, target)
+            found = interpret(probe, seen, target)
             return sum(self._rules.weight(signal.name) * signal.strength for signal in found)
 
         return points
@@ -358,19 +312,3 @@ def _target(origin: Origin, sender_domain: str | None) -> Target | None:
     if origin.ip is None or origin.why.is_exempt:
         return None
     return Target(origin.ip, origin.hop.helo if origin.hop is not None else None, sender_domain)
-
-
-def _not_run(probe: Probe, target: Target | None, status: Status, reason: str) -> Observation:
-    key = probe.store_key(target) if target is not None else ""
-    return Observation(probe.name, key, status, reason=reason, taken_at=time.time())
-
-
-def _interpret(probe: Probe, seen: Observation, target: Target) -> list[Signal]:
-    """What *seen* means; stored facts may be another version's, so this is guarded too."""
-    if not seen.status.is_evidence:
-        return []
-    try:
-        return list(probe.interpret(seen, target))
-    except Exception:
-        log.exception("probe=%s cannot read its facts: a bug, please report", probe.name)
-        return []

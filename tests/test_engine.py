@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
@@ -14,9 +14,10 @@ import pytest
 
 from botmilter import signals
 from botmilter.clock import Deadline
-from botmilter.engine import RECALL_LANE, Catch, Engine
+from botmilter.engine import RECALL_LANE, Engine
 from botmilter.health import FAILURES_TO_PAUSE
 from botmilter.inquiry import Policy
+from botmilter.measuring import Catch
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import (
     Hop,
@@ -57,6 +58,8 @@ class Scripted:
     limit_s: float = 5.0
     may_say: str = ""
     raises: Exception | None = None
+    answers_of: str = ""
+    """The one address that answers, whatever *status* says of the others."""
     asked: list[Target] = field(default_factory=list)
 
     @property
@@ -71,8 +74,9 @@ class Scripted:
         time.sleep(deadline.left(self.takes_s))
         if self.raises is not None:
             raise self.raises
-        reason = "" if self.status.is_evidence else "told to"
-        return Observation(self.name, str(target.ip), self.status, {"says": self.says}, reason)
+        status = Status.ANSWERED if str(target.ip) == self.answers_of else self.status
+        reason = "" if status.is_evidence else "told to"
+        return Observation(self.name, str(target.ip), status, {"says": self.says}, reason)
 
     def interpret(self, seen: Observation, target: Target) -> Iterable[Signal]:
         return [Signal(name) for name in str(seen.facts["says"]).split()]
@@ -96,11 +100,14 @@ def engine(
     guard: ProbeGuard = LAB,
     at_once: int = 8,
     rates: Rates = PLENTY,
+    control_hosts: Sequence[str] = (),
 ) -> Engine:
     cache = MemoryStore(1000)
     lanes = {probe.name: at_once for probe in probes} | {RECALL_LANE: 8}
     scheduler: Scheduler[Catch] = Scheduler(lanes, 100)
-    return Engine(probes, Memory(cache, store or cache, LIFETIMES, rates), scheduler, guard, RULES)
+    memory = Memory(cache, store or cache, LIFETIMES, rates)
+    controls = [ip_address(ip) for ip in control_hosts]
+    return Engine(probes, memory, scheduler, guard, RULES, controls)
 
 
 def origin(ip: str = "198.18.7.12") -> Origin:
@@ -368,6 +375,21 @@ def test_when_every_host_looks_silent_silence_convicts_nobody() -> None:
     ]
     assert labels[0] is Label.BOT
     assert Label.BOT not in labels[26:]
+
+
+@pytest.mark.parametrize(("answers", "is_believed"), [("198.18.25.25", True), ("", False)])
+def test_when_every_host_looks_silent_the_control_hosts_decide(
+    answers: str, is_believed: bool
+) -> None:
+    asked = Policy(5.0, frozenset({"smtp"}))
+    probe = smtp("smtp.filtered", status=Status.SILENT, answers_of=answers)
+    made = engine(probe, control_hosts=["198.18.25.26", "198.18.25.25"])
+    verdicts = [
+        made.result(made.begin(origin(f"198.18.3.{number}"), asked)) for number in range(60)
+    ]
+    assert [bool(verdict.missing) for verdict in verdicts[30:]] == [not is_believed] * 30
+    controls = [target for target in probe.asked if str(target.ip).startswith("198.18.25.")]
+    assert len(controls) == 2, "asked once, not for each mail"
 
 
 def test_stored_facts_are_judged_anew_without_asking() -> None:
