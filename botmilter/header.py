@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
 from math import floor, isfinite
 
 from botmilter.model import IPAddress, Label, Reason, Verdict
@@ -51,12 +50,7 @@ def render(
     verdict: Verdict, prefix: str = DEFAULT_PREFIX, host: str = ""
 ) -> tuple[tuple[str, str], ...]:
     """The fields for *verdict*, in order: (name, folded value)."""
-    return _render(value_of(verdict, host), prefix)
-
-
-@lru_cache(maxsize=4096)
-def _render(said: Value, prefix: str) -> tuple[tuple[str, str], ...]:
-    """Remembered, because a known host's mails all get the same."""
+    said = value_of(verdict, host)
     name = f"{prefix}{VERDICT}"
     fields = [(name, _fold(_params(said), len(name) + 2))]
     if said.score is not None:
@@ -90,7 +84,6 @@ def level_of(score: float) -> int:
     return max(0, min(LEVEL_AT_MOST, floor(score)))
 
 
-@cache
 def own_names(prefix: str = DEFAULT_PREFIX) -> frozenset[str]:
     """The names of all our fields, in lower case."""
     return frozenset(f"{prefix}{name}".lower() for name in (VERDICT, SCORE, LEVEL, SEAL))
@@ -145,7 +138,6 @@ def _number(score: float) -> str:
     return text.removesuffix("0") if text.endswith("0") else text
 
 
-@lru_cache(maxsize=4096)
 def _token(name: str) -> str:
     return _NO_TOKEN.sub("_", name[:_TOKEN_AT_MOST])
 

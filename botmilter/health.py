@@ -25,6 +25,7 @@ class Health:
         self._failures = 0
         self._pause_s = 0.0
         self._paused_until = 0.0
+        self._is_trying = False
         self._reason = ""
 
     def pause_reason(self, now: float) -> str | None:
@@ -37,6 +38,7 @@ class Health:
                 return None
             if now >= self._paused_until:
                 self._paused_until = now + self._pause_s
+                self._is_trying = True
                 return None
             return f"paused: {self._reason}"
 
@@ -45,14 +47,18 @@ class Health:
         with self._lock:
             if status.is_evidence:
                 was_broken, self._failures, self._pause_s = self._pause_s > 0, 0, 0.0
+                self._is_trying = False
                 return "works again" if was_broken else None
             if status is not Status.FAILED:
                 return None
+            was_broken = self._pause_s > 0
+            if was_broken and not self._is_trying:
+                return None  # begun before the pause: no news
             self._failures += 1
             self._reason = reason
+            self._is_trying = False
             if self._failures < FAILURES_TO_PAUSE:
                 return None
-            was_broken = self._pause_s > 0
             self._pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, self._pause_s * 2))
             self._paused_until = now + self._pause_s
             return None if was_broken else f"does not work: {reason}"
@@ -70,8 +76,7 @@ class Sameness:
     """Whether a probe has begun to say of every host that it is silent.
 
     Then it is more likely that our own provider blocks the port than that only dead hosts send
-    mail, and *silent* must not count against anybody.  One answer ends it, or :meth:`trust`.
-    Thread safe.
+    mail, and *silent* must not count against anybody.  One answer ends it.  Thread safe.
     """
 
     def __init__(self) -> None:
@@ -86,9 +91,11 @@ class Sameness:
             if not answered:
                 self._silent_run += 1
             else:
-                self._asked += 1
+                self._asked += self._silent_run + 1
                 self._answered += 1
-                self._learn()
+                self._silent_run = 0
+                fade = min(1.0, _PAST_AT_MOST / self._asked)
+                self._answered, self._asked = self._answered * fade, self._asked * fade
             is_suspect = self._is_suspect()
         if is_suspect == was_suspect:
             return None
@@ -96,22 +103,10 @@ class Sameness:
             return f"{self._silent_run} hosts running did not answer: is our own way out blocked?"
         return "hosts answer again"
 
-    def trust(self) -> None:
-        """The probe was shown to work: this run of silent hosts is the hosts' own."""
-        with self._lock:
-            self._learn()
-
     @property
     def is_suspect(self) -> bool:
         with self._lock:
             return self._is_suspect()
-
-    def _learn(self) -> None:
-        """The run so far becomes part of the past."""
-        self._asked += self._silent_run
-        self._silent_run = 0
-        fade = min(1.0, _PAST_AT_MOST / self._asked)
-        self._answered, self._asked = self._answered * fade, self._asked * fade
 
     def _is_suspect(self) -> bool:
         silence = 1.0 - self._answered / self._asked

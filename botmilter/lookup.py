@@ -49,6 +49,9 @@ _NAME_AT_MOST = 253
 
 #: So long an answer proves that the resolver works: what fails meanwhile is the fault of the name.
 _PROOF_S = 60.0
+#: So many failures running disprove it: no stranger's names fail so often without one of somebody
+#: else's being answered in between.
+_DISPROOF = 20
 
 
 class LookupTrouble(Exception):  # noqa: N818 - the word of the docs: not the name's error, our trouble
@@ -90,6 +93,7 @@ class Resolver:
         self._nameservers = tuple(nameservers)
         self._port = port
         self._works_until = Deadline(-math.inf)
+        self._failures = 0  # running, over all threads; one more or less is no matter
 
     def pointers(self, ip: IPAddress, deadline: Deadline) -> Answer:
         """The names of *ip* (PTR)."""
@@ -124,13 +128,15 @@ class Resolver:
                     continue
                 said = response.rcode()
                 if isinstance(response, dns.message.QueryMessage) and said in _EVIDENCE:
-                    self._works_until = Deadline.after(_PROOF_S)
+                    self._works_until, self._failures = Deadline.after(_PROOF_S), 0
                     return response
                 trouble = f"{server}: {dns.rcode.to_text(said)}"
         raise self._trouble(trouble)
 
     def _trouble(self, text: str) -> LookupTrouble:
-        return LookupTrouble(text) if self._works_until.is_over else NameTrouble(text)
+        self._failures += 1
+        is_ours = self._works_until.is_over or self._failures >= _DISPROOF
+        return LookupTrouble(text) if is_ours else NameTrouble(text)
 
     def _once(
         self, query: dns.message.Message, server: str, limit: Deadline

@@ -70,6 +70,7 @@ class Memory:
         self._lifetimes = lifetimes
         self._rates = rates
         self._health = Health()
+        self._cannot_write = False
 
     @property
     def is_local(self) -> bool:
@@ -87,7 +88,9 @@ class Memory:
         seen = self.at_hand(probe, key)
         if seen is not None or self.is_local:
             return seen
-        seen = self._ask_store(lambda: self._store.get(probe, key, time.time()), None)
+        if self._cannot_write:  # what is full still answers, which must not pass for a recovery
+            return None
+        seen = self._ask_store(lambda: self._store.get(probe, key, time.time()), None, writes=False)
         if seen is not None:
             self._cache.put(seen, self._lifetimes.of(seen, points(seen)))
         return seen
@@ -146,15 +149,17 @@ class Memory:
     def release(self, key: str) -> None:
         self._ask_store(lambda: self._store.release(key), None)
 
-    def _ask_store(self, ask: Callable[[], T], otherwise: T) -> T:
+    def _ask_store(self, ask: Callable[[], T], otherwise: T, writes: bool = True) -> T:
         """What *ask* returns, or *otherwise* while the store does not work."""
         if self._health.pause_reason(time.monotonic()) is not None:
             return otherwise
         try:
             answer = ask()
         except StoreError as error:
+            self._cannot_write = self._cannot_write or writes
             self._note(Status.FAILED, str(error))
             return otherwise
+        self._cannot_write = self._cannot_write and not writes
         self._note(Status.ANSWERED, "")
         return answer
 

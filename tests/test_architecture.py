@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("config", "profiles", "kinds", "problems", "toml", "survey.analyse"),
     ),
     ("lookup", "probes", "store", "mailbox", "interfaces"),
-    ("scheduler", "memory", "standing", "inquiry", "measuring", "engine"),
+    ("scheduler", "memory", "engine"),
     ("milter", "survey"),
     ("cli", "__main__"),
 )
@@ -46,12 +46,7 @@ FORBIDDEN: tuple[tuple[str, str], ...] = (
 )
 
 #: Of these packages the machine knows the protocol only; the command hands it the objects.
-ONLY_BASE = {
-    "engine": ("probes", "store"),
-    "inquiry": ("probes",),
-    "memory": ("store",),
-    "measuring": ("probes", "store"),
-}
+ONLY_BASE = {"engine": ("probes", "store"), "memory": ("store",)}
 
 #: The commands that are there for one face alone.
 COMMANDS_OF: dict[str, frozenset[str]] = {
@@ -72,7 +67,6 @@ FOREIGN: dict[str, str] = {
     "pydantic": "config",
     "redis": "store.redis",
     "rich": "cli",
-    "zstandard": "mailbox",
 }
 
 

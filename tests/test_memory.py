@@ -96,8 +96,9 @@ def test_a_lost_store_is_logged_once_and_so_is_its_return(
         assert memory.claim("k", 1.0)
     assert store.asked < 10
     store.down = False
-    for _ in range(100):
+    for number in range(100):
         memory.recall("rdns", "k", lambda _: 0.0)
+        memory.claim(f"k{number}", 1.0)
         time.sleep(0.005)
     assert [record.getMessage() for record in caplog.records] == [
         "store does not work: connection refused",
@@ -111,3 +112,36 @@ def test_a_claim_held_elsewhere_is_waited_for_no_longer_than_said() -> None:
     started = time.monotonic()
     assert not Memory(MemoryStore(10), store, LIFETIMES, RATES).claim("k", 0.2)
     assert 0.2 <= time.monotonic() - started < 1.0
+
+
+class Full(MemoryStore):
+    """Answers and takes nothing, like a Redis at its maxmemory."""
+
+    is_full = True
+
+    def put(self, seen: Observation, ttl_s: float) -> None:
+        if self.is_full:
+            raise StoreError("out of memory")
+
+
+def test_a_full_store_that_still_answers_is_not_said_to_work(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setattr("botmilter.health.FIRST_PAUSE_S", 0.05)
+    store = Full(10)
+    memory = Memory(MemoryStore(10), store, LIFETIMES, RATES)
+
+    def some_mails() -> None:
+        for number in range(60):
+            memory.recall("rdns", f"k{number}", lambda _: 0.0)
+            memory.remember(Observation("rdns", "k", Status.ANSWERED, taken_at=time.time()), 0.0)
+            time.sleep(0.005)
+
+    some_mails()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["store does not work: out of memory"]
+    store.is_full = False
+    some_mails()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["store does not work: out of memory", "store works again"]

@@ -14,12 +14,10 @@ from typing import Any
 from botmilter import action, seal
 from botmilter.config import Probes, Settings
 from botmilter.config import Store as StoreSettings
-from botmilter.engine import RECALL_LANE, Engine
+from botmilter.engine import RECALL_LANE, Catch, Engine, Policy
 from botmilter.errors import ConfigError, SetupError, StoreError
-from botmilter.inquiry import Policy
 from botmilter.interfaces import own_addresses
 from botmilter.lookup import Resolver
-from botmilter.measuring import Catch
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import IPAddress, Label
 from botmilter.net import ProbeGuard, is_in
@@ -139,14 +137,19 @@ def _is_on(settings: Probes, name: str) -> bool:
 
 
 def machine(
-    settings: Settings, probes: Sequence[Probe], known_since: float | None = None
+    settings: Settings,
+    probes: Sequence[Probe],
+    known_since: float | None = None,
+    shared: Store | None = None,
 ) -> Machine:
-    """The engine over *probes*, in order of cost.  Raises SetupError.
+    """The engine over *probes*, in order of cost, and over *shared* or else the store that the
+    *settings* name, which may raise SetupError.
 
     What the store learnt before *known_since* (Unix time) is not used.  Starts no thread and opens
     no connection: those come with the first use, after any fork.
     """
-    shared, the_guard, the_rules = store(settings.store), guard(settings), rules(settings)
+    shared = shared or store(settings.store)
+    the_guard, the_rules = guard(settings), rules(settings)
     is_local = isinstance(shared, MemoryStore)
     fresh = shared if is_local or known_since is None else FreshStore(shared, known_since)
     memory = Memory(
@@ -159,8 +162,7 @@ def machine(
             settings.probe.per_host_per_hour,
         ),
     )
-    scheduler, controls = _scheduler(settings, probes), settings.probe.control_hosts
-    engine = Engine(probes, memory, scheduler, the_guard, the_rules, controls)
+    engine = Engine(probes, memory, _scheduler(settings, probes), the_guard, the_rules)
     return Machine(engine, tuple(probes), the_rules, the_guard, shared, memory)
 
 

@@ -23,6 +23,7 @@ from botmilter.milter.base import Judge
 from botmilter.milter.daemon import Daemon, Service
 from botmilter.milter.judge import MailJudge
 from botmilter.milter.privileged import CAP_NET_RAW, PrivilegedClient, permitted
+from botmilter.store.base import Store
 
 log = logging.getLogger(__name__)
 
@@ -61,24 +62,25 @@ def command(config_file: Path | None, overrides: tuple[str, ...]) -> None:
 
 
 def service(chosen: Settings) -> Service:
-    """What the daemon has to know of *chosen*.  Raises ConfigError.
+    """What the daemon has to know of *chosen*.  Raises ConfigError and SetupError.
 
-    The key is read here, by the parent: the workers' user need not be able to.
+    The key is read here, by the parent: the workers' user need not be able to.  And here the store
+    is looked for: a worker that takes a killed one's place works without it, if need be.
     """
     milter = chosen.milter
     key = build.key(chosen)
+    store = build.store(chosen.store)
     return Service(
         socket=milter.socket,
         socket_mode=int(milter.socket_mode, 8),
         socket_group=milter.socket_group,
         user=milter.user,
         workers=_worker_count(milter.workers),
-        pin_workers=milter.pin_workers,
         start=milter.start,
         stop_grace_s=milter.stop_grace_s,
         guard=build.guard(chosen),
         operations=build.operations(),
-        make_judge=lambda client: _judge(chosen, client, key),
+        make_judge=lambda client: _judge(chosen, client, key, store),
     )
 
 
@@ -92,8 +94,8 @@ def _shortcomings(chosen: Settings) -> Iterator[str]:
         yield f"no CAP_NET_RAW for {' and '.join(needy)}: start botmilter as root"
 
 
-def _judge(chosen: Settings, client: PrivilegedClient, key: bytes | None) -> Judge:
-    machine = build.machine(chosen, build.probes(chosen, client.operation))
+def _judge(chosen: Settings, client: PrivilegedClient, key: bytes | None, store: Store) -> Judge:
+    machine = build.machine(chosen, build.probes(chosen, client.operation), shared=store)
     threading.Thread(target=_purge_regularly, args=(machine.memory,), daemon=True).start()
     policy = machine.policy(chosen)
     header = chosen.header
@@ -127,9 +129,6 @@ def _log_to_stderr(chosen: Settings) -> None:
         level=chosen.log.level.upper(),
         format="botmilter[%(process)d]: %(levelname)s %(message)s",
     )
-    # what no line shows need not be found out: half the time of a line (logging cookbook)
-    logging._srcfile = None
-    logging.logThreads = logging.logMultiprocessing = False
 
 
 def _require_libmilter() -> None:

@@ -24,8 +24,8 @@ from botmilter.cli import build
 from botmilter.cli.common import config_options, settings, trust_option
 from botmilter.cli.report import show_survey
 from botmilter.config import Settings
+from botmilter.engine import Policy
 from botmilter.errors import InputError, SetupError
-from botmilter.inquiry import Policy
 from botmilter.model import IPNetwork
 from botmilter.survey import analyse, logs, records
 from botmilter.survey.intake import Counts, Intake, again
@@ -166,9 +166,7 @@ def _measure_all(
     folder = out / "logs"
     folder.mkdir(exist_ok=True)
     found = measured(
-        left,
-        lambda ip: surveyor.measure(run, work.host(run, ip, chosen.trust)),
-        wishes.at_once * _HOSTS_PER_NMAP,
+        left, lambda ip: surveyor.measure(run, work.host(run, ip)), wishes.at_once * _HOSTS_PER_NMAP
     )
     with closing(found):
         for record in _with_bar(found, len(done), len(done) + len(left)):

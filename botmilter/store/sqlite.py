@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sqlite3
 import threading
 import time
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from botmilter.errors import StoreError
 from botmilter.model import Observation
+
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 BUSY_MS = 200
@@ -55,6 +58,7 @@ class SqliteStore:
         self.path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # of the connection: device and inode
 
     def get(self, probe: str, key: str, now: float) -> Observation | None:
         with self._open() as db:
@@ -128,6 +132,7 @@ class SqliteStore:
                 raise StoreError(f"{self.path}: {error}") from error
 
     def _connect(self) -> sqlite3.Connection:
+        self._file = _file(self.path)
         db = sqlite3.connect(
             self.path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False
         )
@@ -142,6 +147,7 @@ class SqliteStore:
             db.execute("PRAGMA synchronous = NORMAL")
             db.executescript(_SCHEMA)
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._file = _file(self.path)
         except (sqlite3.Error, StoreError):
             db.close()
             raise
@@ -152,7 +158,22 @@ class SqliteStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        if any(word in str(error) for word in _CORRUPT) and self.path.exists():
-            self.path.rename(f"{self.path}.corrupt-{int(time.time())}")
+        if any(word in str(error) for word in _CORRUPT) and _file(self.path) == self._file:
+            self._set_aside(error)
+
+    def _set_aside(self, error: sqlite3.Error) -> None:
+        """Not where another process has done so: the file of that name is a new one by then."""
+        aside = self.path.with_name(f"{self.path.name}.corrupt-{int(time.time())}")
+        with contextlib.suppress(OSError):  # another was quicker, or we may not
+            self.path.rename(aside)
             for suffix in ("-wal", "-shm"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            log.warning("store %s: %s: set aside as %s, begun anew", self.path, error, aside.name)
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -61,18 +61,24 @@ class _Row:
     delay_s: float = 0.0
     ttl_s: int = TTL_S
     alias: str = ""
+    exists: bool = True
 
 
 class DnsServer:
     """The running server; *port* is where, *asked* what it was asked so far."""
 
-    def __init__(self, rows: Mapping[tuple[str, str], Sequence[str]] | None = None) -> None:
+    def __init__(
+        self,
+        rows: Mapping[tuple[str, str], Sequence[str]] | None = None,
+        address: str = ADDRESS,
+        port: int = 0,
+    ) -> None:
         self._rows: dict[tuple[str, str], _Row] = {}
-        self._default = _Row()
+        self._default = _Row(exists=False)
         self.asked: list[tuple[str, str]] = []
         for (name, kind), values in (rows or {}).items():
             self.answer(name, kind, values)
-        self._udp, self._tcp = _pair()
+        self._udp, self._tcp = _pair(address, port)
         self.port: int = self._udp.getsockname()[1]
         self._closing = threading.Event()
         self._threads = [
@@ -99,9 +105,9 @@ class DnsServer:
     def lie(self, name: str, kind: str, lie: Lie, values: Sequence[str] = ()) -> None:
         self._rows[name.lower(), kind] = _Row(tuple(values), lie)
 
-    def lie_always(self, lie: Lie) -> None:
-        """Where nothing else was said."""
-        self._default = _Row(lie=lie)
+    def lie_always(self, lie: Lie | None, delay_s: float = 0.0) -> None:
+        """Where nothing else was said; None: the truth, which is that there is no such name."""
+        self._default = _Row(lie=lie, delay_s=delay_s, exists=lie is not None)
 
     def close(self) -> None:
         self._closing.set()
@@ -196,16 +202,14 @@ class DnsServer:
         if row is None:
             is_known = any(known == name for known, _ in self._rows)
             row = _Row() if is_known else self._default
-            if not is_known and row.lie is None:
-                row = _Row(lie=None, delay_s=-1.0)
-        time.sleep(max(0.0, row.delay_s))
+        time.sleep(row.delay_s)
         return row
 
     def _response(self, query: dns.message.Message, row: _Row) -> dns.message.Message:
         response = dns.message.make_response(query, recursion_available=True)
         name = query.question[0].name.to_text()
         kind = dns.rdatatype.to_text(query.question[0].rdtype)
-        if row.delay_s < 0:
+        if not row.exists:
             response.set_rcode(dns.rcode.NXDOMAIN)
         if row.alias:
             response.answer.append(
@@ -229,14 +233,14 @@ class DnsServer:
         return response
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
-    """A UDP and a TCP socket on one port."""
+def _pair(address: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on one port, a free one for 0."""
     for _ in range(20):
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        udp.bind((ADDRESS, 0))
+        udp.bind((address, port))
         tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            tcp.bind((ADDRESS, udp.getsockname()[1]))
+            tcp.bind((address, udp.getsockname()[1]))
             tcp.listen()
         except OSError:
             udp.close()

@@ -57,6 +57,12 @@ class Filter:
         return f"inet:[{host}]:{port}"
 
     @property
+    def pid(self) -> int:
+        """The daemon's own, the parent of prober and workers."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         return self._log_file.read_text(errors="replace") if self._log_file.exists() else ""
 

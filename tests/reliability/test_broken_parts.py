@@ -1,0 +1,370 @@
+"""Each part of the filter broken for real while mail flows: no mail is lost or late, the log says
+once what is wrong and once when it is over, and nobody restarts anything.
+
+All scenarios that were chosen run side by side, each with a filter of its own, because each waits
+for a pause of ten seconds to pass.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.fakes.dns import DnsServer, Lie
+from tests.fakes.programs import find, free_port, listens, running
+from tests.reliability.rig import BUDGET_S, SLACK_S, Flow, Rig, hosts
+
+pytestmark = pytest.mark.slow
+
+_AT_ONCE = 4
+#: How long mail flows before a part is broken, and after it works again.
+_WELL_S = 1.5
+_BROKEN_S = 3.0
+
+#: /usr/bin again, with the script in place of nmap: links to a copy of the mount.
+_OWN_NMAP = """\
+mkdir "$0/bin" && mount --bind /usr/bin "$0/bin" && mount -t tmpfs bin /usr/bin &&
+"$0/bin/ln" -s "$0"/bin/* /usr/bin/ && "$0/bin/rm" /usr/bin/nmap &&
+"$0/bin/cp" "$0/nmap" /usr/bin/nmap && exec "$@"
+"""
+
+_NMAP = """\
+#!/bin/sh
+[ "$1" != -V ] || { echo "Nmap version 7.93 ( https://nmap.org )"; exit; }
+case $(cat FOLDER/does) in
+    hang) exec sleep 600 ;;
+    die) kill -KILL $$ ;;
+    cut) head -c 200 FOLDER/xml ;;
+    *) cat FOLDER/xml ;;
+esac
+"""
+
+_XML = """\
+<?xml version="1.0"?><nmaprun><host><status state="up"/><ports><port portid="25"><state
+state="closed"/></port></ports><os><osmatch name="Microsoft Windows XP SP3" accuracy="100">
+<osclass type="general purpose" vendor="Microsoft" osfamily="Windows" osgen="XP" accuracy="100"/>
+</osmatch></os></host><runstats/></nmaprun>
+"""
+
+
+class World:
+    """A rig, and the parts that can be broken.  One directory, one name server, one Redis each."""
+
+    def __init__(self, folder: Path, number: int, scenario: Scenario, stack: ExitStack) -> None:
+        self.folder = folder
+        self.nmap("work")
+        (folder / "xml").write_text(_XML)
+        (folder / "nmap").write_text(_NMAP.replace("FOLDER", str(folder)))
+        (folder / "nmap").chmod(0o755)
+        self._dns_address = f"127.0.2.{number + 1}"
+        self._stack = stack
+        self._dns = ExitStack()
+        stack.callback(self._dns.close)
+        self.dns = self.start_dns()
+        settings: dict[str, object] = {"probe.nameservers": [self._dns_address]}
+        if scenario.store == "redis":
+            self.port = free_port()
+            self.start_redis()
+            settings |= {"store.kind": "redis", "store.url": f"redis://127.0.0.1:{self.port}"}
+            settings |= {"store.path": ""}
+        if scenario.store == "tmpfs":
+            place = folder / "store"
+            place.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "store", place], check=True)
+            stack.callback(lambda: subprocess.run(["umount", "-l", place], check=True))
+            settings["store.path"] = str(place / "botmilter.sqlite")
+        mounts = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-c", _OWN_NMAP)
+        within = (*scenario.within, *mounts, str(folder))
+        self.rig = Rig(folder, number, {**settings, **scenario.settings}, within)
+
+    # -- nmap -----------------------------------------------------------------------------------
+
+    def nmap(self, does: str) -> None:
+        (self.folder / "does").write_text(does)
+
+    @property
+    def nmap_path(self) -> Path:
+        """nmap as the filter sees it."""
+        return Path(f"/proc/{self.rig.pid}/root/usr/bin/nmap")
+
+    def install_nmap(self) -> None:
+        self.nmap_path.symlink_to(self.folder / "nmap")
+
+    def inside(self, *command: str) -> None:
+        """Run *command* in the filter's own mounts."""
+        subprocess.run(["nsenter", "-m", "-t", str(self.rig.pid), *command], check=True)
+
+    # -- DNS ------------------------------------------------------------------------------------
+
+    def start_dns(self) -> DnsServer:
+        self.dns = self._dns.enter_context(DnsServer(address=self._dns_address, port=53))
+        return self.dns
+
+    def stop_dns(self) -> None:
+        self._dns.close()
+
+    # -- stores ---------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Path:
+        inside = self.folder / "store" / "botmilter.sqlite"
+        return inside if inside.exists() else self.rig.store
+
+    def start_redis(self) -> None:
+        command = [find("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1"]
+        place = self.folder / "redis"
+        place.mkdir(exist_ok=True)
+        one = running([*command, "--save", ""], lambda: listens(self.port), place)
+        self.redis = self._stack.enter_context(one)
+
+    def kill_redis(self) -> None:
+        self.redis.kill()
+        self.redis.wait()
+
+    def configure_redis(self, **settings: str) -> None:
+        with redis.Redis(port=self.port) as client:
+            for name, value in settings.items():
+                client.config_set(name.replace("_", "-"), value)
+
+    def locks(self) -> None:
+        """Another program holds SQLite's file."""
+        self._lock = sqlite3.connect(self.store, isolation_level=None, check_same_thread=False)
+        self._lock.execute("BEGIN EXCLUSIVE")
+
+    def unlocks(self) -> None:
+        self._lock.execute("ROLLBACK")
+        self._lock.close()
+
+
+Act = Callable[[World], object]
+
+
+def nothing(world: World) -> None:
+    """For what breaks or mends by itself."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    breaks: Act
+    mends: Act
+    says: str
+    """Part of the one line that tells what is wrong."""
+    over: str
+    """Part of the one line that tells that it works again; empty: it was never said to be wrong."""
+    part: str = ""
+    """The probe that verdicts do without meanwhile and no longer afterwards."""
+    store: str = "sqlite"
+    settings: Mapping[str, object] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
+    cut_at_most: int = 0
+    """Sessions in a killed worker, which end there; the MTA lets the mail pass."""
+
+
+def corrupt(world: World) -> None:
+    """Garbage in the file; who has it open may never look, so a new worker does."""
+    for path in (world.store, world.store.with_name(world.store.name + "-wal")):
+        path.write_bytes(os.urandom(20_000))
+    kill_worker(world)
+
+
+def kill_worker(world: World) -> None:
+    os.kill(world.rig.workers[0], signal.SIGKILL)
+
+
+def read_only(world: World) -> None:
+    """What is open stays writable, as everywhere; so here too a new worker meets it."""
+    world.inside("mount", "--bind", str(world.store.parent), str(world.store.parent))
+    world.inside("mount", "-o", "remount,bind,ro", str(world.store.parent))
+    kill_worker(world)
+
+
+def writable(world: World) -> None:
+    world.inside("umount", str(world.store.parent))
+
+
+def fill(world: World) -> None:
+    with suppress(OSError), (world.folder / "store" / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+NMAP = "probe=osdetect does not work: "
+NMAP_AGAIN = "probe=osdetect works again"
+DNS = "probe=rdns does not work: "
+DNS_AGAIN = "probe=rdns works again"
+STORE = "store does not work: "
+STORE_AGAIN = "store works again"
+
+SCENARIOS = (
+    Scenario(
+        "nmap is missing",
+        lambda world: world.nmap_path.unlink(),
+        World.install_nmap,
+        f"{NMAP}osdetect: SetupError: nmap is not installed",
+        NMAP_AGAIN,
+        "osdetect",
+    ),
+    Scenario(
+        "nmap hangs",
+        lambda world: world.nmap("hang"),
+        lambda world: world.nmap("work"),
+        NMAP,
+        NMAP_AGAIN,
+        "osdetect",
+    ),
+    Scenario(
+        "nmap is killed",
+        lambda world: world.nmap("die"),
+        lambda world: world.nmap("work"),
+        NMAP,
+        NMAP_AGAIN,
+        "osdetect",
+    ),
+    Scenario(
+        "nmap's XML is cut",
+        lambda world: world.nmap("cut"),
+        lambda world: world.nmap("work"),
+        NMAP,
+        NMAP_AGAIN,
+        "osdetect",
+    ),
+    Scenario(
+        "the resolver is dead",
+        World.stop_dns,
+        World.start_dns,
+        DNS,
+        DNS_AGAIN,
+        "rdns",
+    ),
+    Scenario(
+        "the resolver is slow",
+        lambda world: world.dns.lie_always(None, delay_s=3.0),
+        lambda world: world.dns.lie_always(None),
+        DNS,
+        DNS_AGAIN,
+        "rdns",
+    ),
+    Scenario(
+        "the resolver says SERVFAIL",
+        lambda world: world.dns.lie_always(Lie.SERVFAIL),
+        lambda world: world.dns.lie_always(None),
+        DNS,
+        DNS_AGAIN,
+        "rdns",
+    ),
+    Scenario(
+        "Redis is killed",
+        World.kill_redis,
+        World.start_redis,
+        STORE,
+        STORE_AGAIN,
+        store="redis",
+    ),
+    Scenario(
+        "Redis is stalled",
+        lambda world: world.redis.send_signal(signal.SIGSTOP),
+        lambda world: world.redis.send_signal(signal.SIGCONT),
+        STORE,
+        STORE_AGAIN,
+        store="redis",
+    ),
+    Scenario(
+        "Redis is full",
+        lambda world: world.configure_redis(maxmemory="1"),
+        lambda world: world.configure_redis(maxmemory="0"),
+        STORE,
+        STORE_AGAIN,
+        store="redis",
+    ),
+    Scenario("SQLite is locked", World.locks, World.unlocks, STORE, STORE_AGAIN),
+    Scenario("SQLite's file is garbage", corrupt, nothing, ": set aside as ", "", cut_at_most=5),
+    Scenario(
+        "the disk is full",
+        fill,
+        lambda world: (world.folder / "store" / "filler").unlink(),
+        STORE,
+        STORE_AGAIN,
+        store="tmpfs",
+    ),
+    Scenario("the directory is read-only", read_only, writable, STORE, STORE_AGAIN, cut_at_most=5),
+    Scenario(
+        "a worker is killed", kill_worker, nothing, "worker 1 ended with -9", "", cut_at_most=5
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    flow: Flow
+    log: str
+    missing: int
+    """Verdicts without the part after it had been mended."""
+    workers_before: list[int]
+    workers_after: list[int]
+
+
+def play(scenario: Scenario, folder: Path, number: int) -> Outcome:
+    folder.mkdir()
+    with ExitStack() as stack:
+        world = World(folder, number, scenario, stack)
+        stack.enter_context(world.rig)
+        with world.rig.flow() as flow:
+            time.sleep(_WELL_S)
+            before = world.rig.workers
+            scenario.breaks(world)
+            broken_at = time.monotonic()
+            world.rig.wait_for(scenario.says)
+            time.sleep(max(0.0, broken_at + _BROKEN_S - time.monotonic()))
+            scenario.mends(world)
+            if scenario.over:
+                world.rig.wait_for(scenario.over)
+            time.sleep(BUDGET_S)
+            mended_at = time.monotonic()
+            time.sleep(_WELL_S)
+        missing = flow.missing_since(mended_at)[scenario.part]
+        return Outcome(flow, world.rig.told, missing, before, world.rig.workers)
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Future[Outcome]]]:
+    """What comes of the scenarios that were chosen, all begun at once."""
+    items = (item for item in request.session.items if item.path == request.path)
+    chosen = {item.name.partition("[")[2].rstrip("]") for item in items}
+    folder = tmp_path_factory.mktemp("broken")
+    with hosts(), ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield {
+            one.name: pool.submit(play, one, folder / str(number), number)
+            for number, one in enumerate(SCENARIOS)
+            if one.name in chosen
+        }
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
+def test_mail_flows_on_and_the_log_says_it_once(
+    scenario: Scenario, outcomes: Mapping[str, Future[Outcome]]
+) -> None:
+    seen = outcomes[scenario.name].result(120)
+    print(f"{scenario.name}: {seen.flow.sent} mails, slowest {seen.flow.slowest_s:.2f} s")
+    assert seen.flow.lost == []
+    assert seen.flow.cut <= scenario.cut_at_most
+    assert len(seen.flow.took_s) == seen.flow.sent - seen.flow.cut
+    assert seen.flow.slowest_s <= BUDGET_S + SLACK_S
+    assert seen.log.count(scenario.says) == 1, seen.log
+    assert not scenario.over or seen.log.count(scenario.over) == 1
+    assert "Traceback" not in seen.log
+    assert seen.missing == 0
+    assert scenario.cut_at_most or seen.workers_before == seen.workers_after
