@@ -50,7 +50,11 @@ def render(
     verdict: Verdict, prefix: str = DEFAULT_PREFIX, host: str = ""
 ) -> tuple[tuple[str, str], ...]:
     """The fields for *verdict*, in order: (name, folded value)."""
-    said = value_of(verdict, host)
+    return fields_of(value_of(verdict, host), prefix)
+
+
+def fields_of(said: Value, prefix: str = DEFAULT_PREFIX) -> tuple[tuple[str, str], ...]:
+    """The fields that say *said*, in order: (name, folded value)."""
     name = f"{prefix}{VERDICT}"
     fields = [(name, _fold(_params(said), len(name) + 2))]
     if said.score is not None:

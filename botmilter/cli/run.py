@@ -108,6 +108,7 @@ def _judge(chosen: Settings, client: PrivilegedClient, key: bytes | None, store:
         key,
         build.actions(chosen),
         machine.memory.count_tempfail,
+        header.keep_sealed,
     )
 
 

@@ -114,6 +114,8 @@ class Header(Table):
     """Who judged, as host= in the verdict; empty: left out."""
     key_file: str = ""
     """File with the key that seals verdicts, shared by our hosts; empty: no seal."""
+    keep_sealed: bool = True
+    """Whether a sealed verdict stands that a trusted relay hands on."""
 
 
 class ActionTable(Table):

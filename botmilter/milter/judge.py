@@ -9,6 +9,7 @@ from botmilter.engine import Engine, Policy, Ticket
 from botmilter.milter.base import Begun, Judgement
 from botmilter.milter.session import Transaction
 from botmilter.model import Chain, IPAddress, Label, Origin, OriginWhy, Trust, Verdict
+from botmilter.net import LOOPBACK, is_in
 from botmilter.received import forgery, origin
 
 
@@ -25,6 +26,7 @@ class MailJudge:
         key: bytes | None = None,
         rules: action.Rules | None = None,
         count_tempfail: Callable[[IPAddress], int] = lambda _: 1,
+        keep_sealed: bool = True,
     ) -> None:
         self._engine = engine
         self._trust = trust
@@ -32,6 +34,7 @@ class MailJudge:
         self._prefix = prefix
         self._host = host
         self._key = key
+        self._keep_sealed = keep_sealed
         self._rules = rules or action.Rules()
         self._count_tempfail = count_tempfail
         self.may_quarantine = self._rules.may_quarantine
@@ -44,7 +47,7 @@ class MailJudge:
         """None unless the origin is certain by now: before the header is there, it is only where
         the client itself is the origin."""
         _, found = self._origin(mail)
-        if found.ip is None or found.why.is_exempt:
+        if found.ip is None or found.why.is_exempt or self._kept(mail) is not None:
             return None
         return self._engine.begin(found, self._policy, mail.sender_domain)
 
@@ -54,6 +57,10 @@ class MailJudge:
         begun: Begun | None,
         while_waiting: Callable[[], None] | None = None,
     ) -> Judgement:
+        if (kept := self._kept(mail)) is not None:
+            if begun is not None:
+                begun.abandon()
+            return kept
         chain, found = self._origin(mail)
         ticket = self._ticket(mail, found, begun)
         signals = forgery.signals(chain, found, self._trust)
@@ -65,10 +72,39 @@ class MailJudge:
         return Judgement(fields, {**log_fields(verdict), **acted.log}, acted)
 
     def _seal(self, key: bytes, verdict: str, mail: Transaction) -> tuple[str, str]:
-        ids = (value for name, value in mail.headers if name.strip().lower() == "message-id")
-        message_id = next(ids, b"").decode("latin-1")
+        message_id = next(iter(_values(mail, "Message-ID")), "")
         sealed = seal.seal(key, verdict, mail.hop.id or "", message_id)
         return f"{self._prefix}{header.SEAL}", sealed
+
+    def _kept(self, mail: Transaction) -> Judgement | None:
+        """The verdict that another host of ours gave this mail, where a trusted relay hands it
+        on, the seal holds and this version would write it the same way.
+
+        Not without a Message-ID: the seal would fit any other such mail.
+        """
+        ip = mail.hop.ip
+        if self._key is None or not self._keep_sealed or ip is None:
+            return None
+        if not is_in(ip, (*LOOPBACK, *self._trust.networks)):
+            return None
+        names = (f"{self._prefix}{header.VERDICT}", f"{self._prefix}{header.SEAL}", "Message-ID")
+        values = [_values(mail, name) for name in names]
+        if any(len(found) != 1 for found in values):
+            return None
+        (verdict,), (sealed,), (message_id,) = values
+        if not message_id or not seal.holds(self._key, sealed, verdict, message_id):
+            return None
+        try:
+            said = header.parse(verdict)
+        except ValueError:  # another version's
+            return None
+        fields = header.fields_of(said, self._prefix)
+        if "".join(fields[0][1].split()) != "".join(verdict.split()):
+            return None
+        *words, mac = sealed.split()
+        fields += ((names[1], f"{' '.join(words)}\n\t{mac}"),)
+        log = {"origin": str(said.origin or "none"), "verdict": said.label.value, "why": "sealed"}
+        return Judgement(fields, log)
 
     def _origin(self, mail: Transaction) -> tuple[Chain, Origin]:
         chain = received.parse(mail.headers, mail.hop)
@@ -81,6 +117,12 @@ class MailJudge:
         if begun is not None:
             begun.abandon()
         return self._engine.begin(found, self._policy, mail.sender_domain)
+
+
+def _values(mail: Transaction, name: str) -> list[str]:
+    """The values of the fields called *name*."""
+    same = name.lower()
+    return [v.decode("latin-1").strip() for n, v in mail.headers if n.strip().lower() == same]
 
 
 def _failed(prefix: str, host: str) -> Judgement:

@@ -221,3 +221,63 @@ def test_our_own_failure_is_unknown_and_only_marked() -> None:
     assert (said.label, said.origin, said.host) == (Label.UNKNOWN, None, "mx")
     assert failed.action == MARK
     assert failed.log["why"] == "internal error"
+
+
+KEY = b"sixteen octets!!"
+BACKUP_MX = "192.0.2.25"
+ID = ("Message-ID", b" <1@x.example>")
+
+
+def sealing(networks: Sequence[str], key: bytes = KEY, keep: bool = True) -> MailJudge:
+    one = judge(networks=networks)
+    return MailJudge(one._engine, one._trust, one._policy, "X-Bot-", "", key, keep_sealed=keep)
+
+
+def handed_on(*more: Field, drop: str = "", ident: Field = ID) -> Transaction:
+    """A mail as the backup MX hands it on, judged there as from 198.18.7.12."""
+    made = sealing([]).judge(mail("198.18.7.12", ID), None).headers
+    fields = [(name, f" {value}".encode()) for name, value in made if name != drop]
+    return mail(BACKUP_MX, ident, *fields, *more)
+
+
+def is_kept(seen: Transaction, one: MailJudge) -> bool:
+    judgement = one.judge(seen, None)
+    assert [name for name, _ in judgement.headers].count("X-Bot-Verdict") == 1
+    return judgement.log.get("why") == "sealed"
+
+
+def test_a_trusted_relays_sealed_verdict_stands_with_the_same_fields() -> None:
+    made = sealing([]).judge(mail("198.18.7.12", ID), None).headers
+    kept = sealing([BACKUP_MX]).judge(handed_on(), None)
+    assert dict(kept.headers) == dict(made)
+    assert kept.log["origin"] == "198.18.7.12"
+
+
+def test_score_and_level_are_the_seals_whatever_stands_beside_it() -> None:
+    forged = ("X-Bot-Score", b" -9.0"), ("X-Bot-Level", b" *")
+    kept = sealing([BACKUP_MX]).judge(handed_on(*forged), None)
+    assert kept.log["why"] == "sealed"
+    assert dict(kept.headers).get("X-Bot-Score") != "-9.0"
+
+
+@pytest.mark.parametrize(
+    ("seen", "one"),
+    [
+        (handed_on(), sealing([])),
+        (handed_on(), sealing([BACKUP_MX], b"another key of ours")),
+        (handed_on(), sealing([BACKUP_MX], keep=False)),
+        (handed_on(drop="X-Bot-Seal"), sealing([BACKUP_MX])),
+        (handed_on(drop="X-Bot-Verdict"), sealing([BACKUP_MX])),
+        (handed_on(("X-Bot-Verdict", b"clean; score=-9.0; origin=none")), sealing([BACKUP_MX])),
+        (handed_on(("X-Bot-Seal", b"v=1; id=x; mac=" + b"0" * 64)), sealing([BACKUP_MX])),
+        (handed_on(ident=("Message-ID", b"<2@x.example>")), sealing([BACKUP_MX])),
+        (handed_on(ident=("Subject", b"no id")), sealing([BACKUP_MX])),
+        (handed_on(("message-id", b"<2@x.example>")), sealing([BACKUP_MX])),
+    ],
+    ids=[
+        *("not a trusted relay", "another key", "switched off", "no seal", "no verdict"),
+        *("two verdicts", "two seals", "another mail's", "no Message-ID", "two Message-IDs"),
+    ],
+)
+def test_no_other_verdict_stands(seen: Transaction, one: MailJudge) -> None:
+    assert not is_kept(seen, one)
