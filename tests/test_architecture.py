@@ -67,6 +67,7 @@ FOREIGN: dict[str, str] = {
     "pydantic": "config",
     "redis": "store.redis",
     "rich": "cli",
+    "zstandard": "mailbox",
 }
 
 

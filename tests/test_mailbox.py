@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as some
 
 from botmilter import mailbox
-from botmilter.errors import InputError
+from botmilter.errors import InputError, SetupError
 from botmilter.mailbox import messages
 
 ONE = b"Received: by a\nSubject: 1\n\nbody\n"
@@ -35,10 +41,40 @@ def test_a_file_is_one_mail_and_its_body_is_left_out(tmp_path: Path) -> None:
     assert names(file) == ["mail.eml"]
 
 
-def test_a_compressed_file_is_read_as_what_it_holds(tmp_path: Path) -> None:
-    file = tmp_path / "box.gz"
-    file.write_bytes(gzip.compress(MBOX))
-    assert names(file) == ["box.gz", "box.gz#2"]
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [
+        (".gz", gzip.compress),
+        (".bz2", bz2.compress),
+        (".xz", lzma.compress),
+        (".zst", zstandard.compress),
+    ],
+)
+def test_a_compressed_file_is_read_as_what_it_holds(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    file = tmp_path / f"box{suffix}"
+    file.write_bytes(compress(MBOX))
+    assert names(file) == [f"box{suffix}", f"box{suffix}#2"]
+    assert [header.splitlines()[1] for header in headers(tmp_path)] == [
+        b"Subject: 1",
+        b"Subject: 2",
+    ]
+
+
+def test_zstandard_files_may_be_many_frames(tmp_path: Path) -> None:
+    file = tmp_path / "box.zst"
+    file.write_bytes(zstandard.compress(MBOX) + zstandard.compress(b"\n" + MBOX))
+    assert len(headers(file)) == 4
+
+
+def test_without_its_package_zst_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    (tmp_path / "box.zst").write_bytes(zstandard.compress(MBOX))
+    with pytest.raises(SetupError, match=r"botmilter\[zstd\]"):
+        headers(tmp_path)
 
 
 def test_an_mbox_is_many_mails(tmp_path: Path) -> None:
@@ -98,9 +134,36 @@ def test_a_header_without_end_is_bounded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"no gzip"])
-def test_what_cannot_be_read_is_said(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "mail.gz"
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zst"])
+def test_what_cannot_be_read_is_said(tmp_path: Path, suffix: str, content: bytes | None) -> None:
+    file = tmp_path / f"mail.{suffix}"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(InputError, match=r"mail\.gz: cannot be read"):
+    with pytest.raises(InputError, match=rf"mail\.{suffix}: cannot be read"):
         headers(file)
+
+
+def by_lines(text: bytes) -> list[bytes]:
+    """The same, read line by line."""
+    found, header, in_header, after_empty = [], b"", True, True
+    for number, line in enumerate(text.splitlines(keepends=True)):
+        is_empty = line in (b"\n", b"\r\n")
+        if not in_header and after_empty and line.startswith(b"From ") and text[:5] == b"From ":
+            in_header, header = True, line
+        elif in_header and is_empty and (header or number == 0):
+            found.append(header)
+            in_header = False
+        elif in_header:
+            header += line
+        after_empty = is_empty
+    return [*found, header] if in_header else found
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1000])
+@given(pieces=some.lists(some.sampled_from([b"\n", b"\r\n", b"From ", b"x", b"a: b\n", b"\n\n"])))
+def test_where_a_chunk_ends_makes_no_difference(chunk: int, pieces: list[bytes]) -> None:
+    text = b"From a\n" + b"".join(pieces)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(mailbox, "_CHUNK", chunk)
+        patched.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        assert headers("-") == by_lines(text)

@@ -166,7 +166,9 @@ def _measure_all(
     folder = out / "logs"
     folder.mkdir(exist_ok=True)
     found = measured(
-        left, lambda ip: surveyor.measure(run, work.host(run, ip)), wishes.at_once * _HOSTS_PER_NMAP
+        left,
+        lambda ip: surveyor.measure(run, work.host(run, ip, chosen.trust)),
+        wishes.at_once * _HOSTS_PER_NMAP,
     )
     with closing(found):
         for record in _with_bar(found, len(done), len(done) + len(left)):

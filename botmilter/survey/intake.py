@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from botmilter import mailbox
-from botmilter.model import Signal, Trust
+from botmilter.errors import InputError
+from botmilter.mailbox import Mail
+from botmilter.model import Trust
 from botmilter.net import printable
 from botmilter.survey import harvest
-from botmilter.survey.harvest import Sighting, Taken
+from botmilter.survey.harvest import Taken
 from botmilter.survey.records import Record
-from botmilter.survey.worklist import WorkList
+from botmilter.survey.worklist import Entry, WorkList
+
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,41 +42,72 @@ class Intake:
     move_to: Path | None = None
 
     def take(self, places: Iterable[str], progress: Callable[[Counts], None]) -> Counts:
-        """All mails of *places*, in their order; *progress* is called for each.
+        """All mails of *places*, in their order; *progress* is called for each batch.
 
         Raises InputError where a place cannot be read; what was taken until then stays taken.
         """
         counts = Counts()
+        for batch in _batches(itertools.chain.from_iterable(map(mailbox.messages, places))):
+            counts = self._take_batch(batch.mails, counts)
+            progress(counts)
+            if self.move_to is not None:
+                for file in batch.finished:
+                    _move(Path(file), self.move_to)
+            if batch.error is not None:
+                raise batch.error
+        return counts
+
+    def _take_batch(self, mails: Sequence[Mail], counts: Counts) -> Counts:
+        unique: dict[bytes, tuple[Mail, bytes]] = {}
+        for mail in mails:
+            header = harvest.kept(mail.header)
+            unique.setdefault(harvest.mail_id(header), (mail, header))
+        known = self.work.known(list(unique))
+        new = [
+            Entry(key, printable(mail.name), header, self._read(header))
+            for key, (mail, header) in unique.items()
+            if key not in known
+        ]
+        self.work.enter(self.run, new)
+        return Counts(
+            new=counts.new + len(new),
+            known=counts.known + len(mails) - len(new),
+            without_host=counts.without_host + sum(not one.taken.sightings for one in new),
+        )
+
+    def _read(self, header: bytes) -> Taken:
+        return harvest.take(header, self.trust, self.all_hops)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    mails: Sequence[Mail]
+    finished: Sequence[str]
+    """Files of which these mails are the last."""
+    error: InputError | None = None
+    """Why there is no more."""
+
+
+def _batches(mails: Iterator[Mail]) -> Iterator[_Batch]:
+    """Mails to be entered in one transaction each; a kill costs reading them again."""
+    file: str | None = None
+    error: InputError | None = None
+    is_over = False
+    while not is_over:
+        batch: list[Mail] = []
+        finished: list[str] = []
         try:
-            for place in places:
-                counts = self._take_place(place, counts, progress)
-        finally:
-            self.work.flush()
-        return counts
-
-    def _take_place(self, place: str, counts: Counts, progress: Callable[[Counts], None]) -> Counts:
-        for file, mails in itertools.groupby(mailbox.messages(place), key=_file_of):
-            for mail in mails:
-                counts = self._take_mail(mail, counts)
-                progress(counts)
-            if self.move_to is not None and file != "-":
-                self.work.flush()
-                _move(Path(file), self.move_to)
-        return counts
-
-    def _take_mail(self, mail: mailbox.Mail, counts: Counts) -> Counts:
-        if self.work.knows(harvest.mail_id(mail.header)):
-            return replace(counts, known=counts.known + 1)
-        taken = harvest.take(mail.header, self.trust, self.all_hops)
-        self.work.enter(self.run, printable(mail.name), taken)
-        empty = 0 if taken.sightings else 1
-        return replace(counts, new=counts.new + 1, without_host=counts.without_host + empty)
-
-
-def _file_of(mail: mailbox.Mail) -> str:
-    """The file that *mail* lies in: within an mbox its name has ``#NUMBER`` behind."""
-    file, mark, number = mail.name.rpartition("#")
-    return file if mark and number.isdecimal() and not Path(mail.name).exists() else mail.name
+            batch.extend(itertools.islice(mails, _BATCH))
+        except InputError as broken:
+            error = broken
+        is_over = len(batch) < _BATCH
+        for mail in batch:
+            if file not in (None, "-", mail.file):
+                finished.append(file)
+            file = mail.file
+        if is_over and error is None and file not in (None, "-"):
+            finished.append(file)
+        yield _Batch(batch, finished, error)
 
 
 def _move(file: Path, folder: Path) -> None:
@@ -85,14 +120,4 @@ def _move(file: Path, folder: Path) -> None:
 
 def again(records: Iterable[Record], work: WorkList, run: int) -> None:
     """Enter the hosts of a former survey, with the mails that led to them."""
-    for record in records:
-        host = record.host
-        signals: tuple[Signal, ...] = host.signals
-        for mail in host.mails:
-            seen = Sighting(host.ip, host.role, mail.hop, mail.helo, mail.received, signals)
-            mail_id = bytes.fromhex(mail.id)
-            taken = Taken(mail_id, mail.sender, mail.recipient, mail.date, host.sender_domain,
-                          mail.arrived, (seen,))  # fmt: skip
-            work.enter(run, mail.name, taken)
-            signals = ()
-    work.flush()
+    work.enter_former(run, (record.host for record in records))

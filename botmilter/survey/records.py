@@ -71,6 +71,29 @@ class Host:
     def helo(self) -> str | None:
         return next((mail.helo for mail in self.mails if mail.helo), None)
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ip": self.ip,
+            "role": self.role,
+            "proved": self.is_proved,
+            "sender_domain": self.sender_domain,
+            "mail_count": self.mail_count,
+            "mails": [asdict(mail) for mail in self.mails],
+            "signals": [asdict(signal) for signal in self.signals],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError where *data* is not of the schema."""
+        return cls(
+            ip=str(data["ip"]),
+            role=str(data["role"]),
+            sender_domain=str(data["sender_domain"]),
+            mail_count=int(data["mail_count"]),
+            mails=tuple(MailNote(**mail) for mail in data["mails"]),
+            signals=tuple(Signal(**signal) for signal in data["signals"]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -84,18 +107,11 @@ class Record:
     verdict: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        host = self.host
         return {
             "schema": SCHEMA,
             "run": self.run,
-            "ip": host.ip,
-            "role": host.role,
-            "proved": host.is_proved,
             "began_at": self.began_at,
-            "sender_domain": host.sender_domain,
-            "mail_count": host.mail_count,
-            "mails": [asdict(mail) for mail in host.mails],
-            "signals": [asdict(signal) for signal in host.signals],
+            **self.host.to_json(),
             "observations": [one.to_json() for one in self.observations],
             "os": system(self.observations),
             "verdict": dict(self.verdict),
@@ -106,14 +122,7 @@ class Record:
         """Raises KeyError, TypeError or ValueError where *data* is not of the schema."""
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']}, expected {SCHEMA}")
-        host = Host(
-            ip=str(data["ip"]),
-            role=str(data["role"]),
-            sender_domain=str(data["sender_domain"]),
-            mail_count=int(data["mail_count"]),
-            mails=tuple(MailNote(**mail) for mail in data["mails"]),
-            signals=tuple(Signal(**signal) for signal in data["signals"]),
-        )
+        host = Host.from_json(data)
         observations = tuple(Observation.from_json(one) for one in data["observations"])
         verdict = dict(data["verdict"])
         return cls(int(data["run"]), float(data["began_at"]), host, observations, verdict)

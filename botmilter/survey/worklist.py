@@ -2,7 +2,8 @@
 
 A mail and its hosts are entered in one transaction, so a survey that is killed neither loses nor
 doubles one.  That a host is done stands in ``records.jsonl`` alone.  A *run* is one pass: the
-hosts of the mails that were new at its time, each once.
+hosts of the mails that were new at its time, each once.  When it has ended only the mails' hashes
+stay.
 """
 
 from __future__ import annotations
@@ -12,36 +13,53 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from botmilter.errors import InputError, SetupError
-from botmilter.model import Signal
-from botmilter.survey.harvest import Taken
+from botmilter.model import Signal, Trust
+from botmilter.survey.harvest import Sighting, Taken, note
 from botmilter.survey.records import MAILS_AT_MOST, Host, MailNote
 
 FILE = "worklist.sqlite"
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (number INTEGER PRIMARY KEY, began REAL NOT NULL, ended REAL);
-CREATE TABLE IF NOT EXISTS mail (
-    id BLOB PRIMARY KEY, name TEXT, sender TEXT, recipient TEXT, date TEXT,
-    sender_domain TEXT, arrived TEXT
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS sighting (
-    run INTEGER, ip TEXT, mail BLOB, role INTEGER, hop INTEGER, helo TEXT, received TEXT,
-    signals TEXT
+CREATE TABLE IF NOT EXISTS known (mail BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS waiting (
+    number INTEGER PRIMARY KEY, mail BLOB, name TEXT, arrived REAL, header BLOB
 );
-CREATE INDEX IF NOT EXISTS sighting_host ON sighting (run, ip);
+CREATE TABLE IF NOT EXISTS sighting (
+    run INTEGER, ip TEXT, waiting INTEGER, role INTEGER, hop INTEGER
+);
+CREATE TABLE IF NOT EXISTS former (run INTEGER, ip TEXT, host TEXT);
 """
+#: Made when the mails are in: kept up meanwhile it would cost more than all the rest.
+_INDEX = "CREATE INDEX IF NOT EXISTS sighting_host ON sighting (run, ip)"
+#: What a run that has ended needs no more.
+_CLEARING = (
+    "DROP INDEX IF EXISTS sighting_host",
+    "DELETE FROM sighting",
+    "DELETE FROM waiting",
+    "DELETE FROM former",
+)
 #: Best first: a host that was proved once is proved.
 _ROLES = ("origin", "trusted", "claimed")
-#: Mails a transaction; a kill costs reading these again.
-_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A mail to be entered."""
+
+    id: bytes
+    name: str
+    header: bytes
+    """What is :func:`kept <botmilter.survey.harvest.kept>` of it."""
+    taken: Taken
 
 
 class WorkList:
@@ -57,7 +75,6 @@ class WorkList:
             raise SetupError(f"{folder}: another survey is running there") from None
         self._db = sqlite3.connect(folder / FILE, check_same_thread=False)
         self._reading = threading.Lock()
-        self._pending = 0
         try:
             self._set_up(folder)
         except BaseException:
@@ -68,6 +85,8 @@ class WorkList:
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
+            # what a run needs no more is gone from the file, not only from the tables
+            self._db.execute("PRAGMA secure_delete = ON")
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
             if version not in (0, VERSION):
                 raise InputError(f"{folder / FILE}: version {version}, expected {VERSION}")
@@ -94,77 +113,84 @@ class WorkList:
         return float(row[0])
 
     def end(self, run: int) -> None:
-        self._db.execute("UPDATE run SET ended = ? WHERE number = ?", (time.time(), run))
-        self._db.commit()
+        """All its hosts are in the records."""
+        with self._db:
+            self._db.execute("UPDATE run SET ended = ? WHERE number = ?", (time.time(), run))
+            for statement in _CLEARING:
+                self._db.execute(statement)
 
     # -- mails ----------------------------------------------------------------------------------
 
-    def knows(self, mail: bytes) -> bool:
-        return self._db.execute("SELECT 1 FROM mail WHERE id = ?", (mail,)).fetchone() is not None
+    def known(self, mails: Sequence[bytes]) -> set[bytes]:
+        """Which of *mails*, at most 1000, were entered before."""
+        marks = ",".join("?" * len(mails))
+        question = f"SELECT mail FROM known WHERE mail IN ({marks})"  # noqa: S608 - marks only
+        rows = self._db.execute(question, mails)
+        return {bytes(mail) for (mail,) in rows}
 
-    def enter(self, run: int, name: str, taken: Taken) -> None:
-        """Take a mail in; :meth:`flush` makes sure of it."""
-        self._db.execute(
-            "INSERT OR IGNORE INTO mail VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (taken.id, name, taken.sender, taken.recipient, taken.date, taken.sender_domain,
-             taken.arrived),
-        )  # fmt: skip
-        for seen in taken.sightings:
-            signals = json.dumps([asdict(one) for one in seen.signals]) if seen.signals else ""
-            self._db.execute(
-                "INSERT INTO sighting VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (run, seen.ip, taken.id, _ROLES.index(seen.role), seen.hop, seen.helo,
-                 seen.received, signals),
-            )  # fmt: skip
-        self._pending += 1
-        if self._pending >= _BATCH:
-            self.flush()
+    def enter(self, run: int, entries: Sequence[Entry]) -> None:
+        """Take in mails that are not known yet, all or none."""
+        with self._db:
+            (last,) = self._db.execute("SELECT coalesce(max(number), 0) FROM waiting").fetchone()
+            self._db.executemany("INSERT INTO known VALUES (?)", ((one.id,) for one in entries))
+            self._db.executemany(
+                "INSERT INTO waiting VALUES (?, ?, ?, ?, ?)",
+                (
+                    (number, one.id, one.name, one.taken.arrived_at, one.header)
+                    for number, one in enumerate(entries, last + 1)
+                    if one.taken.sightings
+                ),
+            )
+            self._db.executemany(
+                "INSERT INTO sighting VALUES (?, ?, ?, ?, ?)",
+                (
+                    (run, seen.ip, number, _ROLES.index(seen.role), seen.hop)
+                    for number, one in enumerate(entries, last + 1)
+                    for seen in one.taken.sightings
+                ),
+            )
 
-    def flush(self) -> None:
-        self._db.commit()
-        self._pending = 0
+    def enter_former(self, run: int, hosts: Iterable[Host]) -> None:
+        """Take in hosts of another survey, with what it knew of their mails, all or none."""
+        with self._db:
+            self._db.executemany(
+                "INSERT INTO former VALUES (?, ?, ?)",
+                ((run, host.ip, json.dumps(host.to_json())) for host in hosts),
+            )
 
     # -- hosts ----------------------------------------------------------------------------------
 
     def addresses(self, run: int) -> list[str]:
         """The hosts of *run*, in order of their first mail's arrival."""
+        self._db.execute(_INDEX)
         rows = self._db.execute(
-            "SELECT ip FROM sighting JOIN mail ON mail.id = sighting.mail WHERE run = ?"
-            " GROUP BY ip ORDER BY coalesce(min(unixepoch(arrived)), 0), min(sighting.rowid)",
+            "SELECT ip FROM sighting JOIN waiting ON waiting.number = sighting.waiting"
+            " WHERE run = ? GROUP BY ip ORDER BY min(arrived), min(sighting.rowid)",
             (run,),
         )
-        return [str(ip) for (ip,) in rows]
+        found = [str(ip) for (ip,) in rows]
+        former = self._db.execute("SELECT ip FROM former WHERE run = ? ORDER BY rowid", (run,))
+        return list(dict.fromkeys([*found, *(str(ip) for (ip,) in former)]))
 
-    def host(self, run: int, ip: str) -> Host:
+    def host(self, run: int, ip: str, trust: Trust) -> Host:
         """One of them, with its mails.  May be called from any thread."""
         with self._reading:
-            return self._host(run, ip)
-
-    def _host(self, run: int, ip: str) -> Host:
-        count, role = self._db.execute(
-            "SELECT count(DISTINCT mail), min(role) FROM sighting WHERE run = ? AND ip = ?",
-            (run, ip),
-        ).fetchone()
-        rows = list(self._rows(run, ip, int(role)))
-        domain = next((domain for _, domain, _ in rows if domain), "")
-        signals: dict[str, Signal] = {}
-        for _, _, text in rows:
-            for one in json.loads(text) if text else ():
-                signal = Signal(**one)
-                if signal.name not in signals or signals[signal.name].strength < signal.strength:
-                    signals[signal.name] = signal
-        mails = tuple(mail for mail, _, _ in rows)
-        return Host(ip, _ROLES[role], domain, int(count), mails, tuple(signals.values()))
-
-    def _rows(self, run: int, ip: str, role: int) -> Iterator[tuple[MailNote, str, str]]:
-        rows = self._db.execute(
-            "SELECT id, name, sender, recipient, date, arrived, hop, helo, received,"
-            " sender_domain, signals FROM sighting JOIN mail ON mail.id = sighting.mail"
-            " WHERE run = ? AND ip = ? ORDER BY sighting.role != ?, sighting.rowid LIMIT ?",
-            (run, ip, role, MAILS_AT_MOST),
-        )
-        for mail, *texts, domain, signals in rows:
-            yield MailNote(mail.hex(), *texts), domain, signals
+            former = self._db.execute(
+                "SELECT host FROM former WHERE run = ? AND ip = ?", (run, ip)
+            ).fetchone()
+            count, role = self._db.execute(
+                "SELECT count(DISTINCT waiting), min(role) FROM sighting WHERE run = ? AND ip = ?",
+                (run, ip),
+            ).fetchone()
+            rows = self._db.execute(
+                "SELECT mail, name, header, role, hop FROM sighting"
+                " JOIN waiting ON waiting.number = sighting.waiting"
+                " WHERE run = ? AND ip = ? ORDER BY role != ?, sighting.rowid LIMIT ?",
+                (run, ip, role, MAILS_AT_MOST),
+            ).fetchall()
+        if not rows:
+            return Host.from_json(json.loads(former[0]))
+        return _host(ip, _ROLES[role], count, rows, trust)
 
     def close(self) -> None:
         """A thread of an interrupted survey may be reading: closing under its hands crashes."""
@@ -182,3 +208,20 @@ class WorkList:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _host(
+    ip: str, role: str, count: int, rows: Iterable[tuple[bytes, str, bytes, int, int]], trust: Trust
+) -> Host:
+    mails: list[MailNote] = []
+    domain = ""
+    signals: dict[str, Signal] = {}
+    for mail, name, header, its_role, hop in rows:
+        said = note(header, trust, Sighting(ip, _ROLES[its_role], hop))
+        mails.append(MailNote(mail.hex(), name, said.sender, said.recipient, said.date,
+                              said.arrived, hop, said.helo, said.received))  # fmt: skip
+        domain = domain or said.sender_domain
+        for signal in said.signals:
+            if signal.name not in signals or signals[signal.name].strength < signal.strength:
+                signals[signal.name] = signal
+    return Host(ip, role, domain, count, tuple(mails), tuple(signals.values()))

@@ -82,7 +82,7 @@ def harvest(folder: Path, mails: int) -> dict[str, Any]:
         intake = Intake(work, work.begin(), Trust())
 
         def progress(counts: Any) -> None:
-            if counts.new == mails // 10:
+            if not rss and counts.new >= mails // 10:
                 rss[counts.new] = _rss_mib()
 
         began = time.perf_counter()
@@ -90,7 +90,7 @@ def harvest(folder: Path, mails: int) -> dict[str, Any]:
         took_s = time.perf_counter() - began
     after = _rss_mib()
     alone_s = _parse_alone(mails)
-    growth = after - rss[mails // 10]
+    growth = after - next(iter(rss.values()))
     return {
         "mails": counts.new,
         "mails_per_s": round(mails / took_s),

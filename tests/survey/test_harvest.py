@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from botmilter import received
 from botmilter.model import Trust
+from botmilter.received import origin
 from botmilter.survey import harvest
+from botmilter.survey.harvest import Note
 
 #: As the study's example: a line of ours, one of a forwarder, one that the sender made up.
 FORWARDED = b"""Return-Path: <x@Cheap.Example>
@@ -27,7 +31,19 @@ FORWARDER = Trust(networks=(ip_network("198.18.44.210/32"),))
 
 
 def roles(header: bytes, trust: Trust, all_hops: bool) -> dict[str, str]:
-    return {seen.ip: seen.role for seen in harvest.take(header, trust, all_hops).sightings}
+    taken = harvest.take(harvest.kept(header), trust, all_hops)
+    return {seen.ip: seen.role for seen in taken.sightings}
+
+
+def notes(header: bytes, trust: Trust, all_hops: bool = False) -> dict[str, Note]:
+    """By role."""
+    kept = harvest.kept(header)
+    taken = harvest.take(kept, trust, all_hops)
+    return {seen.role: harvest.note(kept, trust, seen) for seen in taken.sightings}
+
+
+def mail_id(header: bytes) -> bytes:
+    return harvest.mail_id(harvest.kept(header))
 
 
 def test_by_default_only_the_origin_is_measured() -> None:
@@ -42,18 +58,31 @@ def test_of_all_hops_only_those_that_a_trusted_host_noted_are_proved() -> None:
     }
 
 
-def test_from_to_date_and_arrival_are_kept() -> None:
-    taken = harvest.take(FORWARDED, FORWARDER, False)
-    assert taken.sender == "Somebody <x@cheap.example>"
-    assert taken.recipient == "r@reader.example"
-    assert taken.date == "Mon, 3 Aug 2009 23:11:20 +0900"
-    assert taken.sender_domain == "cheap.example"
-    assert taken.arrived == "2009-08-03T23:16:35+09:00"
+def test_from_to_date_and_arrival_are_told() -> None:
+    told = notes(FORWARDED, FORWARDER)["origin"]
+    assert told.sender == "Somebody <x@cheap.example>"
+    assert told.recipient == "r@reader.example"
+    assert told.date == "Mon, 3 Aug 2009 23:11:20 +0900"
+    assert told.sender_domain == "cheap.example"
+    assert told.arrived == "2009-08-03T23:16:35+09:00"
+    assert told.helo == "198.18.44.181"
+    assert told.received.startswith("from 198.18.9.77 (HELO")
 
 
 def test_the_chain_speaks_of_the_origin_only() -> None:
-    taken = harvest.take(FORWARDED, FORWARDER, True)
-    assert {seen.role for seen in taken.sightings if seen.signals} == {"origin"}
+    told = notes(FORWARDED, FORWARDER, all_hops=True)
+    assert {role for role, note in told.items() if note.signals} == {"origin"}
+
+
+@pytest.mark.parametrize("all_hops", [False, True])
+@pytest.mark.parametrize("login", [False, True])
+def test_reading_no_further_than_needed_finds_the_same_origin(all_hops: bool, login: bool) -> None:
+    trust = replace(FORWARDER, by_authentication=login)
+    chain = received.parse(FORWARDED)
+    found = origin.find(chain, trust)
+    taken = harvest.take(harvest.kept(FORWARDED), trust, all_hops)
+    (seen,) = (seen for seen in taken.sightings if seen.role == "origin")
+    assert (seen.ip, seen.hop) == (str(found.ip), found.hop and found.hop.index)
 
 
 def test_a_mail_of_trusted_hosts_alone_has_no_host_to_measure() -> None:
@@ -67,20 +96,27 @@ def test_a_mail_of_trusted_hosts_alone_has_no_host_to_measure() -> None:
         b"From x@cheap.example Mon Aug  3 23:16:35 2009\n" + FORWARDED,
         FORWARDED + b"Status: RO\n",
         b"X-UID: 17\nX-Status: A\n" + FORWARDED,
+        FORWARDED.replace(b"Return", b"X-Mozilla-Keys: 1\n 2\nReturn"),
     ],
 )
 def test_a_mail_that_was_read_or_moved_is_the_same_mail(changed: bytes) -> None:
-    assert harvest.mail_id(changed) == harvest.mail_id(FORWARDED)
+    assert mail_id(changed) == mail_id(FORWARDED)
 
 
 def test_a_mail_with_another_header_is_another_mail() -> None:
-    assert harvest.mail_id(FORWARDED + b"Subject: x\n") != harvest.mail_id(FORWARDED)
+    assert mail_id(FORWARDED + b"Subject: x\n") != mail_id(FORWARDED)
 
 
 @given(some.binary(max_size=300))
 def test_whatever_a_header_holds_printable_text_comes_out(noise: bytes) -> None:
     header = FORWARDED.replace(b"Somebody", noise) + b"To: " + noise + b"\n" + noise
-    taken = harvest.take(header, FORWARDER, True)
-    texts = [taken.sender, taken.recipient, taken.date, taken.sender_domain, taken.arrived]
-    texts += [seen.helo + seen.received for seen in taken.sightings]
-    assert all(text.isascii() and (text.isprintable() or not text) for text in texts)
+    for told in notes(header, FORWARDER, all_hops=True).values():
+        texts = [text for text in told if isinstance(text, str)]
+        assert all(text.isascii() and (text.isprintable() or not text) for text in texts)
+
+
+@given(some.binary(max_size=300))
+def test_what_is_kept_of_a_header_has_its_whole_chain(noise: bytes) -> None:
+    header = FORWARDED.replace(b"Somebody", noise).partition(b"\n\n")[0] + b"\n"
+    header = header.replace(b"\r\n", b"\n").partition(b"\n\n")[0] + b"\n"
+    assert received.parse(harvest.kept(header)) == received.parse(header)

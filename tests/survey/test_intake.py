@@ -35,7 +35,7 @@ def test_each_host_is_listed_once_with_all_its_mails(tmp_path: Path, box: Path) 
         run = work.begin()
         assert take(work, run, box) == Counts(new=4)
         assert work.addresses(run) == list(THREE)
-        host = work.host(run, THREE[0])
+        host = work.host(run, THREE[0], OURS)
     assert (host.role, host.mail_count, len(host.mails)) == ("origin", 2, 2)
     assert [note.name for note in host.mails] == [str(box), f"{box}#4"]
 
@@ -122,9 +122,9 @@ def test_a_host_proved_by_one_mail_is_proved(tmp_path: Path) -> None:
         run = work.begin()
         intake = Intake(work, run, OURS, all_hops=True)
         intake.take([str(forged)], lambda counts: None)
-        assert work.host(run, THREE[0]).role == "claimed"
+        assert work.host(run, THREE[0], OURS).role == "claimed"
         intake.take([str(honest)], lambda counts: None)
-        assert work.host(run, THREE[0]).role == "origin"
+        assert work.host(run, THREE[0], OURS).role == "origin"
 
 
 def test_a_repetition_has_the_former_hosts_with_their_mails(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_repetition_has_the_former_hosts_with_their_mails(tmp_path: Path) -> N
         run = work.begin()
         again([record(THREE[0]), record(THREE[1], role="claimed")], work, run)
         assert work.addresses(run) == list(THREE[:2])
-        first, second = (work.host(run, ip) for ip in THREE[:2])
+        first, second = (work.host(run, ip, OURS) for ip in THREE[:2])
     assert first.mails == (mail(),)
     assert first.signals == record(THREE[0]).host.signals
     assert second.role == "claimed"

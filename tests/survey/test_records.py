@@ -73,13 +73,6 @@ def test_a_growing_mailbox_gives_only_its_new_mails(tmp_path: Path) -> None:
     assert _take(tmp_path / "out", box) == (Counts(new=1, known=3), ["198.18.1.9"])
 
 
-def test_a_mail_that_was_read_meanwhile_is_the_same_mail() -> None:
-    mail = study.mail("198.18.1.1", 1)
-    marked = b"From x Mon Aug  3\nStatus: RO\nX-UID: 7\n" + mail
-    assert harvest.mail_id(mail) == harvest.mail_id(marked)
-    assert harvest.mail_id(mail) != harvest.mail_id(study.mail("198.18.1.1", 2))
-
-
 def test_mails_taken_are_moved_where_that_is_wanted(tmp_path: Path) -> None:
     box, old = tmp_path / "1.eml", tmp_path / "old"
     for _ in range(2):
