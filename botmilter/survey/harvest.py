@@ -85,18 +85,18 @@ def take(kept_header: bytes, trust: Trust, all_hops: bool) -> Taken:
 def _read(kept_header: bytes, trust: Trust, all_hops: bool) -> tuple[Chain, Origin]:
     """The chain down to the origin's line, or all of it, and the origin.
 
-    Whether a line is believed depends on those above it, and on who wrote the next one.
+    Whether a line is believed depends on those above it and, with own names, on who wrote the next.
     """
     if all_hops:
         whole = received.parse(kept_header)
         return whole, origin.find(whole, trust)
+    ahead = 1 if trust.own_names else 0
     read = Chain(())
     for index, value in enumerate(chain.split(kept_header)):
         read = Chain((*read.hops, received.parse_line(value, index)))
-        if index:
-            found = origin.find(read, trust)
-            if found.ip is not None and found.hop is not None and found.hop.index < index:
-                return read, found
+        found = origin.find(read, trust)
+        if found.ip is not None and found.hop is not None and found.hop.index + ahead <= index:
+            return read, found
     return read, origin.find(read, trust)
 
 

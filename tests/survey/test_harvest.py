@@ -74,13 +74,26 @@ def test_the_chain_speaks_of_the_origin_only() -> None:
     assert {role for role, note in told.items() if note.signals} == {"origin"}
 
 
+@pytest.mark.parametrize(
+    "trust",
+    [
+        Trust(),
+        FORWARDER,
+        replace(FORWARDER, by_authentication=True),
+        Trust(own_relays=2),
+        Trust(own_relays=3),
+        Trust(own_names=(".forwarder.example",)),
+        Trust(own_names=("mx.reader.example",)),
+    ],
+)
 @pytest.mark.parametrize("all_hops", [False, True])
-@pytest.mark.parametrize("login", [False, True])
-def test_reading_no_further_than_needed_finds_the_same_origin(all_hops: bool, login: bool) -> None:
-    trust = replace(FORWARDER, by_authentication=login)
-    chain = received.parse(FORWARDED)
-    found = origin.find(chain, trust)
-    taken = harvest.take(harvest.kept(FORWARDED), trust, all_hops)
+@pytest.mark.parametrize("private", [False, True])
+def test_reading_no_further_than_needed_finds_the_same_origin(
+    trust: Trust, all_hops: bool, private: bool
+) -> None:
+    header = FORWARDED.replace(b"[198.18.44.210]", b"[10.0.0.2]") if private else FORWARDED
+    found = origin.find(received.parse(header), trust)
+    taken = harvest.take(harvest.kept(header), trust, all_hops)
     (seen,) = (seen for seen in taken.sightings if seen.role == "origin")
     assert (seen.ip, seen.hop) == (str(found.ip), found.hop and found.hop.index)
 
