@@ -52,7 +52,10 @@ def canonical(ip: IPAddress) -> IPAddress:
 
 def is_in(ip: IPAddress, networks: Sequence[IPNetwork]) -> bool:
     """Whether one of *networks* holds *ip*; a network of the other family never does."""
-    return any(ip in network for network in networks)
+    for network in networks:  # noqa: SIM110 - half the time of any(), some ten times for each mail
+        if ip in network:
+            return True
+    return False
 
 
 def reverse_name(ip: IPAddress) -> str:

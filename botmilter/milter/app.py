@@ -157,7 +157,7 @@ class App:
 
     def end_of_mail(self, ctx: Context) -> int:
         connection = self._connection(ctx)
-        for name, place in forged(connection.headers, self._judge.is_ours):
+        for name, place in forged(connection.headers, self._judge.own_names):
             ctx.chgheader(name, place, "")
         started = time.monotonic()
         mail = connection.transaction(_macros(ctx))

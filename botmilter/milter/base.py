@@ -45,8 +45,9 @@ class Judge(Protocol):
         """The judgement where :meth:`judge` raised: ``unknown``, and only marked.  Made before
         any mail, so that it cannot fail too."""
 
-    def is_ours(self, name: str) -> bool:
-        """Whether only we may set a field of this name."""
+    @property
+    def own_names(self) -> frozenset[str]:
+        """Names of header fields that only we may set, lower case."""
 
     def begin(self, mail: Transaction) -> Begun | None:
         """Start what can be started with what is known so far.  Never waits."""

@@ -40,8 +40,9 @@ class MailJudge:
         self.may_quarantine = self._rules.may_quarantine
         self.failed = _failed(prefix, host)
 
-    def is_ours(self, name: str) -> bool:
-        return header.is_ours(name, self._prefix)
+    @property
+    def own_names(self) -> frozenset[str]:
+        return header.own_names(self._prefix)
 
     def begin(self, mail: Transaction) -> Ticket | None:
         """None unless the origin is certain by now: before the header is there, it is only where

@@ -152,8 +152,9 @@ def sender_domain(sender: bytes) -> str | None:
     return domain or None
 
 
-def forged(headers: Iterable[Field], is_ours: Callable[[str], bool]) -> list[tuple[str, int]]:
-    """Every field with a name of ours: name and place to delete it at.
+def forged(headers: Iterable[Field], own_names: frozenset[str]) -> list[tuple[str, int]]:
+    """Every field with a name of ours, in any case, with a blank before the colon (RFC 5322
+    section 4.5): name and place to delete it at.
 
     Places count from 1 for each name, as ``smfi_chgheader`` wants it.  The last comes first: one
     MTA's count moves up when a field goes, the other's does not.
@@ -161,7 +162,7 @@ def forged(headers: Iterable[Field], is_ours: Callable[[str], bool]) -> list[tup
     seen: Counter[str] = Counter()
     found = []
     for name, _ in headers:
-        if is_ours(name):
+        if name.rstrip(" \t").lower() in own_names:
             key = name.lower()
             seen[key] += 1
             found.append((name, seen[key]))

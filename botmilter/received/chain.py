@@ -18,7 +18,6 @@ from botmilter.received.peer import Peer
 
 HeaderField = tuple[str | bytes, str | bytes]
 
-_NAME = b"received"
 _SENDER = re.compile(
     r"(?:envelope-(?:from|sender)|return-path:?)[ =]*<?([^<>\s,;]*)", re.IGNORECASE
 )
@@ -62,7 +61,8 @@ def split(block: bytes) -> Iterator[bytes]:
 
 def _pick(fields: Iterable[HeaderField]) -> Iterator[bytes]:
     for name, value in fields:
-        if _bytes(name).strip().lower() == _NAME:
+        text = name if isinstance(name, str) else name.decode("latin-1")
+        if text.strip().lower() == "received":
             yield _bytes(value)
 
 

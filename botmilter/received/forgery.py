@@ -284,8 +284,8 @@ _DATE_COMMENT = re.compile(
 
 def _date_in_address(case: Case) -> Iterator[Signal]:
     for hop in case.claimed:
-        found = _DATE_COMMENT.search(hop.raw)
-        if found is not None and hop.ip is None:
+        found = _DATE_COMMENT.search(hop.raw) if hop.ip is None else None
+        if found is not None:
             yield Signal(
                 "chain.date_in_address", detail=f"hop {hop.index}: {hop.raw[found.start() :][:40]}"
             )

@@ -60,8 +60,9 @@ class EchoJudge:
         self._mark = mark
         self.may_quarantine = may_quarantine
 
-    def is_ours(self, name: str) -> bool:
-        return header.is_ours(name)
+    @property
+    def own_names(self) -> frozenset[str]:
+        return header.own_names()
 
     def begin(self, mail: Transaction) -> Ticket:
         return Ticket()

@@ -180,7 +180,7 @@ def test_with_a_key_the_verdict_is_sealed_for_this_mail() -> None:
     one = judge()
     sealing = MailJudge(one._engine, one._trust, one._policy, "X-Bot-", "mx", b"sixteen octets!!")
     fields = dict(sealing.judge(mail(None, ("Message-Id", b" <1@x.example>")), None).headers)
-    assert sealing.is_ours("x-bot-seal")
+    assert "x-bot-seal" in sealing.own_names
     sealed, verdict = fields["X-Bot-Seal"], fields["X-Bot-Verdict"]
     assert seal.holds(b"sixteen octets!!", sealed, verdict, "<1@x.example>")
 

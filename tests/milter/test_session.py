@@ -159,7 +159,7 @@ def test_forged_fields_are_counted_for_each_name_and_named_from_the_last() -> No
         ("X-Bot-Score", b"1"),
         ("X-Bot-Verdicts", b"another's"),
     ]
-    assert forged(fields, header.is_ours) == [
+    assert forged(fields, header.own_names()) == [
         ("X-Bot-Score", 1),
         ("x-bot-verdict", 2),
         ("X-Bot-Verdict", 1),
