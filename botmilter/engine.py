@@ -4,27 +4,28 @@
 nothing that is still open could change the label, or the mail's budget is over, and judges by
 what is there.  What comes later is remembered and serves the next mail from that host.
 
-Two clocks: the mail's budget (:class:`Policy`) and each probe's own limit.  Nothing here raises
-for a probe's or the store's sake; a probe that throws is logged with its traceback and FAILED.
+Two clocks: the mail's budget (:class:`botmilter.inquiry.Policy`) and each probe's own limit.
+Nothing here raises for a probe's or the store's sake.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from botmilter import plan, score
 from botmilter.clock import Deadline
-from botmilter.health import Health, Sameness
+from botmilter.inquiry import Policy, Ticket
+from botmilter.measuring import Catch, Measurer, Points, interpret, not_run
 from botmilter.memory import Memory
-from botmilter.model import Label, Observation, Origin, Signal, Status, Target, Verdict
-from botmilter.net import ProbeGuard, printable
+from botmilter.model import IPAddress, Label, Observation, Origin, Signal, Status, Target, Verdict
+from botmilter.net import ProbeGuard
 from botmilter.probes.base import Probe
 from botmilter.scheduler import Scheduler
 from botmilter.score import Rules
+from botmilter.standing import Standing, Standings
 
 log = logging.getLogger(__name__)
 
@@ -37,61 +38,8 @@ NOT_REMEMBERED = "not in the store"
 #: 10 s for an answer by default, and 300 s at the end of a mail, as Postfix does.
 WAITING_EVERY_S = 8.0
 
-#: What a job brings home.
-Catch = tuple[Observation, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How much one inquiry may cost.  The milter, ``check`` and the survey differ in this."""
-
-    budget_s: float
-    """How long :meth:`Engine.result` may wait."""
-    probes: frozenset[str]
-    """Names of the probes to use, of those the engine has."""
-    settle_s: float = 0.0
-    """How long a probe that wants life waits for the cheap ones, counted from the start."""
-    thorough: bool = False
-    """Run and wait for all probes, also where they cannot change the label."""
-    from_memory: bool = False
-    """Use what is remembered and measure nothing."""
-    under_load_s: float | None = None
-    """The budget while more than *load_mails* wait in this process: a flood of mail from unknown
-    hosts must not use up the MTA's processes (postscreen's stress-dependent timeouts)."""
-    load_mails: int = 50
-
-
-class Ticket:
-    """One mail's inquiry under way: made by ``begin``, redeemed by ``result``.
-
-    The fields below ``changed`` are guarded by it.
-    """
-
-    def __init__(
-        self, origin: Origin, target: Target | None, policy: Policy, probes: Sequence[Probe]
-    ) -> None:
-        self.origin = origin
-        self.target = target
-        self.policy = policy
-        self.probes = {probe.name: probe for probe in probes}
-        self.changed = threading.Condition()
-        self.seen: dict[str, Observation] = {}
-        self.running: set[str] = set()
-        self.recalling = False
-        self.settled = policy.settle_s <= 0
-        self.abandoned = False
-        self.mail_signals: tuple[Signal, ...] = ()
-
-    def abandon(self) -> None:
-        """The mail is gone: start nothing more for it."""
-        with self.changed:
-            self.abandoned = True
-
-    @property
-    def observations(self) -> tuple[Observation, ...]:
-        """What is known now, in the probes' order."""
-        with self.changed:
-            return tuple(self.seen[name] for name in self.probes if name in self.seen)
+#: Reasons for not running a probe that follow from what the others saw.
+_FOLLOWS = frozenset({plan.NOT_NEEDED, plan.NO_LIFE})
 
 
 class Engine:
@@ -107,15 +55,16 @@ class Engine:
         scheduler: Scheduler[Catch],
         guard: ProbeGuard,
         rules: Rules,
+        control_hosts: Sequence[IPAddress] = (),
     ) -> None:
         self._probes = tuple(probes)
         self._memory = memory
         self._scheduler = scheduler
         self._guard = guard
         self._rules = rules
-        self._health = {probe.name: Health() for probe in probes}
-        self._sameness = {probe.name: Sameness() for probe in probes if probe.shows_life}
+        self._measurer = Measurer(self._probes, memory, self._points, control_hosts)
         self._waiting: set[Ticket] = set()
+        self._standings = Standings(memory.at_hand)
 
     # -- the calls ------------------------------------------------------------------------------
 
@@ -128,7 +77,9 @@ class Engine:
         probes = [probe for probe in self._probes if probe.name in policy.probes]
         ticket = Ticket(origin, target, policy, probes if target is not None else ())
         if target is not None:
-            self._look_around(ticket, target)
+            ticket.standing = self._standings.find(target, policy)
+            if ticket.standing is None:
+                self._look_around(ticket, target)
         return ticket
 
     def result(
@@ -143,25 +94,18 @@ class Engine:
         *while_waiting* is called on this thread, every ``WAITING_EVERY_S`` of a long wait; it
         must be short and not raise.
         """
+        said = tuple(signals)
+        if (standing := ticket.standing) is not None and ticket.target is not None:
+            if standing.signals == said:
+                return replace(standing.verdict, origin=ticket.origin)
+            self._look_around(ticket, ticket.target)
         started = time.monotonic()
-        self._waiting.add(ticket)
-        deadline = Deadline.after(self._budget_s(ticket.policy))
         with ticket.changed:
-            ticket.mail_signals = tuple(signals)
-        while is_open := self._wait(ticket, deadline):
-            if deadline.is_over:
-                break
-            if while_waiting is not None:
-                while_waiting()
-        with ticket.changed:
-            seen, running = dict(ticket.seen), frozenset(ticket.running)
-        self._waiting.discard(ticket)
-        for name, probe in ticket.probes.items():
-            if name not in seen:
-                late = (Status.LATE, plan.MEASURING if name in running else "not started in time")
-                status, reason = late if is_open else (Status.SKIPPED, plan.NOT_NEEDED)
-                seen[name] = _not_run(probe, ticket.target, status, reason)
-        return self._verdict(ticket, seen, time.monotonic() - started)
+            ticket.mail_signals = said
+        seen = self._seen_in_time(ticket, while_waiting)
+        verdict = self._verdict(ticket, seen, time.monotonic() - started)
+        self._let_stand(ticket, seen, verdict)
+        return verdict
 
     def rejudge(
         self, origin: Origin, seen: Iterable[Observation], signals: Iterable[Signal] = ()
@@ -187,7 +131,7 @@ class Engine:
         for name, probe in ticket.probes.items():
             key = probe.store_key(target)
             if refusal and (probe.sends_to_host or not self._guard.is_routable(target.ip)):
-                ticket.seen[name] = _not_run(probe, target, Status.SKIPPED, refusal)
+                ticket.seen[name] = not_run(probe, target, Status.SKIPPED, refusal)
             elif (seen := self._memory.at_hand(name, key)) is not None:
                 ticket.seen[name] = seen
             else:
@@ -218,7 +162,7 @@ class Engine:
             step = self._next_step(ticket)
             for name, reason in step.skip:
                 probe = ticket.probes[name]
-                ticket.seen[name] = _not_run(probe, ticket.target, Status.SKIPPED, reason)
+                ticket.seen[name] = not_run(probe, ticket.target, Status.SKIPPED, reason)
             ticket.running.update(step.start)
             ticket.changed.notify_all()
         for name in step.start:
@@ -241,13 +185,17 @@ class Engine:
         self._advance(ticket)
 
     def _start(self, ticket: Ticket, probe: Probe, target: Target) -> None:
-        paused = self._health[probe.name].pause_reason(time.monotonic())
+        paused = self._measurer.pause_reason(probe)
         if paused is not None:
-            self._take(ticket, (_not_run(probe, target, Status.FAILED, paused),))
+            self._take(ticket, (not_run(probe, target, Status.FAILED, paused),))
             return
         flight = f"{probe.name} {probe.store_key(target)}"
-        if not self._submit(ticket, probe.name, flight, lambda: self._measure(probe, target)):
-            self._take(ticket, (_not_run(probe, target, Status.SKIPPED, "queue full"),))
+
+        def measure() -> Catch:
+            return self._measurer.measure(probe, target)
+
+        if not self._submit(ticket, probe.name, flight, measure):
+            self._take(ticket, (not_run(probe, target, Status.SKIPPED, "queue full"),))
 
     def _submit(self, ticket: Ticket, lane: str, flight: str, job: Callable[[], Catch]) -> bool:
         def done(catch: Catch) -> None:
@@ -266,6 +214,27 @@ class Engine:
                 ticket.seen[seen.probe] = seen
                 ticket.running.discard(seen.probe)
         self._advance(ticket)
+
+    def _seen_in_time(
+        self, ticket: Ticket, while_waiting: Callable[[], None] | None
+    ) -> dict[str, Observation]:
+        """An observation of each probe: what is there when the wait is over, or why not."""
+        self._waiting.add(ticket)
+        deadline = Deadline.after(self._budget_s(ticket.policy))
+        while is_open := self._wait(ticket, deadline):
+            if deadline.is_over:
+                break
+            if while_waiting is not None:
+                while_waiting()
+        self._waiting.discard(ticket)
+        with ticket.changed:
+            seen, running = dict(ticket.seen), frozenset(ticket.running)
+        for name, probe in ticket.probes.items():
+            if name not in seen:
+                late = (Status.LATE, plan.MEASURING if name in running else "not started in time")
+                status, reason = late if is_open else (Status.SKIPPED, plan.NOT_NEEDED)
+                seen[name] = not_run(probe, ticket.target, status, reason)
+        return seen
 
     def _wait(self, ticket: Ticket, deadline: Deadline) -> bool:
         """Wait until *deadline*, at most ``WAITING_EVERY_S``; whether something is still open."""
@@ -291,52 +260,6 @@ class Engine:
         possible = frozenset[str]().union(*(probe.signals for probe in outstanding))
         return score.can_change(self._signals(ticket, ticket.seen), possible, self._rules)
 
-    # -- one measurement ------------------------------------------------------------------------
-
-    def _measure(self, probe: Probe, target: Target) -> Catch:
-        """Measure once for all processes and hosts that share the store."""
-        key = probe.store_key(target)
-        claim = f"{probe.name} {key}"
-        if not self._memory.claim(claim, probe.limit_s):
-            return (_not_run(probe, target, Status.LATE, plan.ELSEWHERE),)
-        try:
-            points = self._points(probe, target)
-            seen = self._memory.recall(probe.name, key, points)
-            if seen is not None:
-                return (seen,)
-            if probe.sends_to_host and (limit := self._memory.over_rate(target.ip)):
-                return (_not_run(probe, target, Status.SKIPPED, limit),)
-            seen = self._ask(probe, target)
-            self._memory.remember(seen, points(seen))
-            return (seen,)
-        finally:
-            self._memory.release(claim)
-
-    def _ask(self, probe: Probe, target: Target) -> Observation:
-        taken_at, started = time.time(), time.monotonic()
-        try:
-            seen = probe.measure(target, Deadline.after(probe.limit_s))
-        except Exception:
-            log.exception("probe=%s origin=%s raised: a bug, please report", probe.name, target.ip)
-            seen = _not_run(probe, target, Status.FAILED, "internal error")
-        change = self._health[probe.name].record(seen.status, seen.reason, time.monotonic())
-        if change:
-            log.warning("probe=%s %s", probe.name, printable(change))
-        seen = self._believed(probe, seen)
-        return replace(seen, taken_at=taken_at, took_s=round(time.monotonic() - started, 4))
-
-    def _believed(self, probe: Probe, seen: Observation) -> Observation:
-        """*seen*, or FAILED where the probe calls every host silent."""
-        sameness = self._sameness.get(probe.name)
-        if sameness is None or not seen.status.is_evidence:
-            return seen
-        change = sameness.record(seen.status is Status.ANSWERED)
-        if change:
-            log.warning("probe=%s %s", probe.name, change)
-        if seen.status is Status.SILENT and sameness.is_suspect:
-            return replace(seen, status=Status.FAILED, reason="every host looks silent to us")
-        return seen
-
     # -- what it means --------------------------------------------------------------------------
 
     def _verdict(self, ticket: Ticket, seen: Mapping[str, Observation], spent_s: float) -> Verdict:
@@ -354,12 +277,31 @@ class Engine:
         if ticket.target is not None:
             for name, probe in ticket.probes.items():
                 if name in seen:
-                    found.extend(_interpret(probe, seen[name], ticket.target))
+                    found.extend(interpret(probe, seen[name], ticket.target))
         return found
 
-    def _points(self, probe: Probe, target: Target) -> Callable[[Observation], float]:
+    def _let_stand(self, ticket: Ticket, seen: Mapping[str, Observation], verdict: Verdict) -> None:
+        """Keep *verdict* for the next mail, if all it rests on is in memory or follows from it."""
+        target, policy = ticket.target, ticket.policy
+        if target is None or policy.thorough or policy.from_memory:
+            return
+        basis = []
+        for name, probe in ticket.probes.items():
+            key = probe.store_key(target)
+            at_hand = self._memory.at_hand(name, key)
+            if at_hand is not seen[name] and not (
+                at_hand is None and seen[name].reason in _FOLLOWS
+            ):
+                return
+            basis.append((name, key, at_hand))
+        standing = Standing(
+            replace(verdict, spent_s=0.0), policy, ticket.mail_signals, tuple(basis)
+        )
+        self._standings.keep(target, standing)
+
+    def _points(self, probe: Probe, target: Target) -> Points:
         def points(seen: Observation) -> float:
-            found = _interpret(probe, seen, target)
+            found = interpret(probe, seen, target)
             return sum(self._rules.weight(signal.name) * signal.strength for signal in found)
 
         return points
@@ -370,19 +312,3 @@ def _target(origin: Origin, sender_domain: str | None) -> Target | None:
     if origin.ip is None or origin.why.is_exempt:
         return None
     return Target(origin.ip, origin.hop.helo if origin.hop is not None else None, sender_domain)
-
-
-def _not_run(probe: Probe, target: Target | None, status: Status, reason: str) -> Observation:
-    key = probe.store_key(target) if target is not None else ""
-    return Observation(probe.name, key, status, reason=reason, taken_at=time.time())
-
-
-def _interpret(probe: Probe, seen: Observation, target: Target) -> list[Signal]:
-    """What *seen* means; stored facts may be another version's, so this is guarded too."""
-    if not seen.status.is_evidence:
-        return []
-    try:
-        return list(probe.interpret(seen, target))
-    except Exception:
-        log.exception("probe=%s cannot read its facts: a bug, please report", probe.name)
-        return []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from math import floor, isfinite
 
 from botmilter.model import IPAddress, Label, Reason, Verdict
@@ -53,8 +54,12 @@ def render(
     return fields_of(value_of(verdict, host), prefix)
 
 
+@lru_cache(maxsize=4096)
 def fields_of(said: Value, prefix: str = DEFAULT_PREFIX) -> tuple[tuple[str, str], ...]:
-    """The fields that say *said*, in order: (name, folded value)."""
+    """The fields that say *said*, in order: (name, folded value).
+
+    Remembered, because a known host's mails all get the same.
+    """
     name = f"{prefix}{VERDICT}"
     fields = [(name, _fold(_params(said), len(name) + 2))]
     if said.score is not None:
@@ -88,6 +93,7 @@ def level_of(score: float) -> int:
     return max(0, min(LEVEL_AT_MOST, floor(score)))
 
 
+@cache
 def own_names(prefix: str = DEFAULT_PREFIX) -> frozenset[str]:
     """The names of all our fields, in lower case."""
     return frozenset(f"{prefix}{name}".lower() for name in (VERDICT, SCORE, LEVEL, SEAL))
@@ -142,6 +148,7 @@ def _number(score: float) -> str:
     return text.removesuffix("0") if text.endswith("0") else text
 
 
+@lru_cache(maxsize=4096)
 def _token(name: str) -> str:
     return _NO_TOKEN.sub("_", name[:_TOKEN_AT_MOST])
 

@@ -76,7 +76,8 @@ class Sameness:
     """Whether a probe has begun to say of every host that it is silent.
 
     Then it is more likely that our own provider blocks the port than that only dead hosts send
-    mail, and *silent* must not count against anybody.  One answer ends it.  Thread safe.
+    mail, and *silent* must not count against anybody.  One answer ends it, or :meth:`trust`.
+    Thread safe.
     """
 
     def __init__(self) -> None:
@@ -91,11 +92,9 @@ class Sameness:
             if not answered:
                 self._silent_run += 1
             else:
-                self._asked += self._silent_run + 1
+                self._asked += 1
                 self._answered += 1
-                self._silent_run = 0
-                fade = min(1.0, _PAST_AT_MOST / self._asked)
-                self._answered, self._asked = self._answered * fade, self._asked * fade
+                self._learn()
             is_suspect = self._is_suspect()
         if is_suspect == was_suspect:
             return None
@@ -103,10 +102,22 @@ class Sameness:
             return f"{self._silent_run} hosts running did not answer: is our own way out blocked?"
         return "hosts answer again"
 
+    def trust(self) -> None:
+        """The probe was shown to work: this run of silent hosts is the hosts' own."""
+        with self._lock:
+            self._learn()
+
     @property
     def is_suspect(self) -> bool:
         with self._lock:
             return self._is_suspect()
+
+    def _learn(self) -> None:
+        """The run so far becomes part of the past."""
+        self._asked += self._silent_run
+        self._silent_run = 0
+        fade = min(1.0, _PAST_AT_MOST / self._asked)
+        self._answered, self._asked = self._answered * fade, self._asked * fade
 
     def _is_suspect(self) -> bool:
         silence = 1.0 - self._answered / self._asked

@@ -48,6 +48,14 @@ def address(given: str) -> str:
         raise ValueError("an address such as 192.0.2.53") from None
 
 
+def host_address(given: object) -> object:
+    """An address as an object, for what gets packets."""
+    try:
+        return ip_address(given) if isinstance(given, str) else given
+    except ValueError:
+        raise ValueError("an address such as 192.0.2.25") from None
+
+
 def socket(given: str) -> str:
     if re.fullmatch(r"unix:/.+|inet6?:\d{1,5}@[^@\s]+", given):
         return given

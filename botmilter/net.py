@@ -34,8 +34,11 @@ LOOPBACK: tuple[IPNetwork, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/12
 
 def parse_ip(text: str) -> IPAddress | None:
     """*text* as an address, v4-mapped folded and zone id dropped; None if it is none."""
+    text = text.partition("%")[0]
+    if ":" not in text and not text[-1:].isdigit():  # a name, told in a tenth of the time
+        return None
     try:
-        return canonical(ip_address(text.partition("%")[0]))
+        return canonical(ip_address(text))
     except ValueError:
         return None
 

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("config", "profiles", "kinds", "problems", "toml", "survey.analyse"),
     ),
     ("lookup", "probes", "store", "mailbox", "interfaces"),
-    ("scheduler", "memory", "engine"),
+    ("scheduler", "memory", "standing", "inquiry", "measuring", "engine"),
     ("milter", "survey"),
     ("cli", "__main__"),
 )
@@ -46,7 +46,12 @@ FORBIDDEN: tuple[tuple[str, str], ...] = (
 )
 
 #: Of these packages the machine knows the protocol only; the command hands it the objects.
-ONLY_BASE = {"engine": ("probes", "store"), "memory": ("store",)}
+ONLY_BASE = {
+    "engine": ("probes", "store"),
+    "inquiry": ("probes",),
+    "memory": ("store",),
+    "measuring": ("probes", "store"),
+}
 
 #: The commands that are there for one face alone.
 COMMANDS_OF: dict[str, frozenset[str]] = {

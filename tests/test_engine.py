@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
@@ -14,8 +14,10 @@ import pytest
 
 from botmilter import signals
 from botmilter.clock import Deadline
-from botmilter.engine import RECALL_LANE, Catch, Engine, Policy
+from botmilter.engine import RECALL_LANE, Engine
 from botmilter.health import FAILURES_TO_PAUSE
+from botmilter.inquiry import Policy
+from botmilter.measuring import Catch
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import (
     Hop,
@@ -56,6 +58,8 @@ class Scripted:
     limit_s: float = 5.0
     may_say: str = ""
     raises: Exception | None = None
+    answers_of: str = ""
+    """The one address that answers, whatever *status* says of the others."""
     asked: list[Target] = field(default_factory=list)
 
     @property
@@ -70,8 +74,9 @@ class Scripted:
         time.sleep(deadline.left(self.takes_s))
         if self.raises is not None:
             raise self.raises
-        reason = "" if self.status.is_evidence else "told to"
-        return Observation(self.name, str(target.ip), self.status, {"says": self.says}, reason)
+        status = Status.ANSWERED if str(target.ip) == self.answers_of else self.status
+        reason = "" if status.is_evidence else "told to"
+        return Observation(self.name, str(target.ip), status, {"says": self.says}, reason)
 
     def interpret(self, seen: Observation, target: Target) -> Iterable[Signal]:
         return [Signal(name) for name in str(seen.facts["says"]).split()]
@@ -95,11 +100,14 @@ def engine(
     guard: ProbeGuard = LAB,
     at_once: int = 8,
     rates: Rates = PLENTY,
+    control_hosts: Sequence[str] = (),
 ) -> Engine:
     cache = MemoryStore(1000)
     lanes = {probe.name: at_once for probe in probes} | {RECALL_LANE: 8}
     scheduler: Scheduler[Catch] = Scheduler(lanes, 100)
-    return Engine(probes, Memory(cache, store or cache, LIFETIMES, rates), scheduler, guard, RULES)
+    memory = Memory(cache, store or cache, LIFETIMES, rates)
+    controls = [ip_address(ip) for ip in control_hosts]
+    return Engine(probes, memory, scheduler, guard, RULES, controls)
 
 
 def origin(ip: str = "198.18.7.12") -> Origin:
@@ -369,6 +377,21 @@ def test_when_every_host_looks_silent_silence_convicts_nobody() -> None:
     assert Label.BOT not in labels[26:]
 
 
+@pytest.mark.parametrize(("answers", "is_believed"), [("198.18.25.25", True), ("", False)])
+def test_when_every_host_looks_silent_the_control_hosts_decide(
+    answers: str, is_believed: bool
+) -> None:
+    asked = Policy(5.0, frozenset({"smtp"}))
+    probe = smtp("smtp.filtered", status=Status.SILENT, answers_of=answers)
+    made = engine(probe, control_hosts=["198.18.25.26", "198.18.25.25"])
+    verdicts = [
+        made.result(made.begin(origin(f"198.18.3.{number}"), asked)) for number in range(60)
+    ]
+    assert [bool(verdict.missing) for verdict in verdicts[30:]] == [not is_believed] * 30
+    controls = [target for target in probe.asked if str(target.ip).startswith("198.18.25.")]
+    assert len(controls) == 2, "asked once, not for each mail"
+
+
 def test_stored_facts_are_judged_anew_without_asking() -> None:
     first = engine(rdns(), smtp(), nmap())
     ticket = first.begin(origin(), policy())
@@ -386,3 +409,66 @@ def wait_until(true: Callable[[], bool], at_most_s: float = 5.0) -> bool:
             return True
         threading.Event().wait(0.02)
     return False
+
+
+def test_a_verdict_stands_while_what_it_rests_on_does() -> None:
+    """Asking the store, or whether nmap could change the label, is done once and not each mail."""
+    store, never = Counting(1000), nmap()
+    made = engine(rdns("host.confirmed"), smtp("smtp.banner"), never, store=store)
+    mail, how = origin(), policy(settle_s=2.0)
+    first = made.result(made.begin(mail, how))
+    asked = store.asked
+    second = made.result(made.begin(origin(), how))
+    assert (second.label, second.score, second.reasons) == (
+        (first.label, first.score, first.reasons)
+    )
+    assert missing(second.missing) == missing(first.missing)
+    assert 0 < asked == store.asked
+    assert not never.asked
+
+
+@pytest.mark.parametrize(
+    ("helo", "said"),
+    [("another.example", ()), ("pc.example", (Signal("chain.bad_zone"),))],
+    ids=["it greets otherwise", "its mail says something"],
+)
+def test_a_verdict_stands_for_the_same_mail_only(helo: str, said: tuple[Signal, ...]) -> None:
+    store = Counting(1000)
+    made = engine(rdns("host.confirmed"), smtp("smtp.banner"), nmap(), store=store)
+    how = policy(settle_s=2.0)
+    made.result(made.begin(origin(), how))
+    asked = store.asked
+    hop = Hop(0, HopSource.CONNECTION, HopKind.RELAY, ip_address("198.18.7.12"), helo=helo)
+    verdict = made.result(made.begin(Origin(OriginWhy.CLIENT, hop.ip, hop), how), said)
+    assert store.asked > asked
+    assert verdict.origin.hop is hop
+    assert {one.name for one in said} <= {reason.signal.name for reason in verdict.reasons}
+
+
+def test_a_verdict_falls_with_an_observation() -> None:
+    made = engine(rdns("host.confirmed"), first := smtp("smtp.banner"), nmap("os.unix"))
+    how = policy(settle_s=2.0)
+    made.result(made.begin(origin(), how))
+    made._memory.remember(
+        Observation("smtp", "198.18.7.12", Status.ANSWERED, {"says": ""}, taken_at=time.time()), 0
+    )
+    verdict = made.result(made.begin(origin(), how))
+    assert "smtp.banner" not in {reason.signal.name for reason in verdict.reasons}
+    assert len(first.asked) == 1
+
+
+def test_what_was_late_does_not_stand() -> None:
+    made = engine(rdns(), smtp(), nmap(takes_s=0.3))
+    how = policy(0.05)
+    assert made.result(made.begin(origin(), how)).label is not Label.BOT
+    assert wait_until(lambda: made.result(made.begin(origin(), how)).label is Label.BOT)
+
+
+class Counting(MemoryStore):
+    """Counts how often it is asked for what it knows."""
+
+    asked = 0
+
+    def get(self, probe: str, key: str, now: float) -> Observation | None:
+        self.asked += 1
+        return super().get(probe, key, now)

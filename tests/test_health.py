@@ -83,6 +83,14 @@ def test_where_few_hosts_ever_answer_it_takes_longer() -> None:
     assert 150 < silent_run_until_suspect(sameness) < 250
 
 
+def test_a_probe_that_was_shown_to_work_is_trusted_and_the_run_belongs_to_its_past() -> None:
+    sameness = Sameness()
+    assert silent_run_until_suspect(sameness) == 26
+    sameness.trust()
+    assert not sameness.is_suspect
+    assert silent_run_until_suspect(sameness) > 80
+
+
 def test_one_answer_ends_the_suspicion_and_both_are_told_once() -> None:
     sameness = Sameness()
     told = [sameness.record(answered=False) for _ in range(40)] + [sameness.record(answered=True)]

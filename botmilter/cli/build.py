@@ -14,10 +14,12 @@ from typing import Any
 from botmilter import action, seal
 from botmilter.config import Probes, Settings
 from botmilter.config import Store as StoreSettings
-from botmilter.engine import RECALL_LANE, Catch, Engine, Policy
+from botmilter.engine import RECALL_LANE, Engine
 from botmilter.errors import ConfigError, SetupError, StoreError
+from botmilter.inquiry import Policy
 from botmilter.interfaces import own_addresses
 from botmilter.lookup import Resolver
+from botmilter.measuring import Catch
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import IPAddress, Label
 from botmilter.net import ProbeGuard, is_in
@@ -162,7 +164,8 @@ def machine(
             settings.probe.per_host_per_hour,
         ),
     )
-    engine = Engine(probes, memory, _scheduler(settings, probes), the_guard, the_rules)
+    scheduler, controls = _scheduler(settings, probes), settings.probe.control_hosts
+    engine = Engine(probes, memory, scheduler, the_guard, the_rules, controls)
     return Machine(engine, tuple(probes), the_rules, the_guard, shared, memory)
 
 

@@ -20,8 +20,8 @@ from botmilter.cli.common import (
     trust_option,
 )
 from botmilter.config import Settings
-from botmilter.engine import Policy
 from botmilter.errors import InputError
+from botmilter.inquiry import Policy
 from botmilter.mailbox import Mail
 from botmilter.model import IPNetwork, OriginWhy, Status, Trust, Verdict
 from botmilter.net import printable

@@ -14,8 +14,8 @@ from rich.table import Table
 from botmilter.cli import build, explain
 from botmilter.cli.build import Machine
 from botmilter.cli.common import config_options, console, json_option, print_json, settings, shown
-from botmilter.engine import Ticket
 from botmilter.errors import InputError
+from botmilter.inquiry import Ticket
 from botmilter.model import Hop, HopKind, HopSource, IPAddress, Origin, OriginWhy, Verdict
 from botmilter.net import parse_ip, printable
 

@@ -76,6 +76,7 @@ def service(chosen: Settings) -> Service:
         socket_group=milter.socket_group,
         user=milter.user,
         workers=_worker_count(milter.workers),
+        pin_workers=milter.pin_workers,
         start=milter.start,
         stop_grace_s=milter.stop_grace_s,
         guard=build.guard(chosen),
@@ -130,6 +131,9 @@ def _log_to_stderr(chosen: Settings) -> None:
         level=chosen.log.level.upper(),
         format="botmilter[%(process)d]: %(levelname)s %(message)s",
     )
+    # what no line shows need not be found out: half the time of a line (logging cookbook)
+    logging._srcfile = None
+    logging.logThreads = logging.logMultiprocessing = False
 
 
 def _require_libmilter() -> None:

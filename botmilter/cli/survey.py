@@ -24,8 +24,8 @@ from botmilter.cli import build
 from botmilter.cli.common import config_options, settings, trust_option
 from botmilter.cli.report import show_survey
 from botmilter.config import Settings
-from botmilter.engine import Policy
 from botmilter.errors import InputError, SetupError
+from botmilter.inquiry import Policy
 from botmilter.model import IPNetwork
 from botmilter.survey import analyse, logs, records
 from botmilter.survey.intake import Counts, Intake, again

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, Strict
 
 from botmilter import kinds
-from botmilter.config.values import AtOnce, Limit, Networks, PerTime, Table
+from botmilter.config.values import Addresses, AtOnce, Limit, Networks, PerTime, Table
 
 
 class Probe(Table):
@@ -79,6 +79,8 @@ class Probes(Table):
         tuple[Annotated[str, AfterValidator(kinds.address)], ...], Strict(False)
     ] = ()
     """Resolvers to ask; empty: those of /etc/resolv.conf."""
+    control_hosts: Addresses = ()
+    """Hosts known to answer, asked when all others look silent; none: the past decides."""
     settle_s: Annotated[float, Field(ge=0, le=60)] = 0.3
     """How long nmap waits for the cheap probes to make it needless."""
     queue_limit: Annotated[int, Field(ge=0, le=100_000)] = 256

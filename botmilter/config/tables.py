@@ -31,6 +31,8 @@ class Milter(Table):
     """User the workers become when started as root; empty: stay."""
     workers: Annotated[int | Literal["auto"], BeforeValidator(kinds.workers)] = "auto"
     """Processes that serve the socket; auto: one for each CPU."""
+    pin_workers: bool = True
+    """Whether each worker keeps to one CPU."""
     start: Literal["connect", "data", "headers"] = "data"
     """When a client that is itself the origin begins to be probed."""
     stop_grace_s: Seconds = 30.0

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from botmilter import kinds
-from botmilter.model import IPNetwork
+from botmilter.model import IPAddress, IPNetwork
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Limit = Annotated[Seconds, Field(description="Longest one measurement may take.")]
@@ -18,6 +18,8 @@ AtOnce = Annotated[
 PerTime = Annotated[int, Field(ge=0, le=1_000_000)]
 Network = Annotated[IPNetwork, BeforeValidator(kinds.network)]
 Networks = Annotated[tuple[Network, ...], Strict(False)]
+Address = Annotated[IPAddress, BeforeValidator(kinds.host_address)]
+Addresses = Annotated[tuple[Address, ...], Strict(False), Field(max_length=8)]
 Names = Annotated[tuple[Annotated[str, AfterValidator(str.lower)], ...], Strict(False)]
 Weight = Annotated[float, Field(ge=-100, le=100)]
 Weights = Annotated[

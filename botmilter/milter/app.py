@@ -145,7 +145,8 @@ class App:
         return connection.reply
 
     def header(self, ctx: Context, name: str, value: bytes) -> int:
-        connection = self._connection(ctx)
+        """Called once for each field, and therefore by libmilter itself, without a guard."""
+        connection = ctx.getpriv() or self._connection(ctx)
         connection.headers.append((name, value))
         return connection.reply
 
@@ -218,7 +219,7 @@ def open_socket(app: App, connection: str, backlog: int) -> None:
     milter.set_connect_callback(_guarded(app.connect))
     milter.set_helo_callback(_guarded(app.hello))
     milter.set_envfrom_callback(_guarded(app.mail))
-    milter.set_header_callback(_guarded(app.header))
+    milter.set_header_callback(app.header)
     milter.set_eoh_callback(_guarded(app.headers_end))
     milter.set_eom_callback(_guarded(app.end_of_mail))
     milter.set_abort_callback(_guarded(app.abort))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from botmilter import action, header, received, seal
-from botmilter.engine import Engine, Policy, Ticket
+from botmilter.engine import Engine
+from botmilter.inquiry import Policy, Ticket
 from botmilter.milter.base import Begun, Judgement
 from botmilter.milter.session import Transaction
 from botmilter.model import Chain, IPAddress, Label, Origin, OriginWhy, Trust, Verdict

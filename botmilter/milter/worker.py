@@ -11,6 +11,7 @@ gone, and then the worker goes too.  It says ``r`` when it is ready.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -56,6 +57,7 @@ class Worker:
         place = _libmilters_place(self._app, self._listener.family)
         os.dup2(self._listener.fileno(), place)
         threading.Thread(target=self._obey, args=(place,), daemon=True).start()
+        gc.freeze()  # what is here by now stays: not to be looked through again and again
         self._control.send(READY)
         app.serve()
         return 1

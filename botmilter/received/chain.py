@@ -31,7 +31,8 @@ def parse(headers: bytes | Iterable[HeaderField], client: Hop | None = None) -> 
     it is not counted twice.
     """
     values = split(headers) if isinstance(headers, bytes) else _pick(headers)
-    lines = [parse_line(value, index) for index, value in enumerate(values)]
+    first = 0 if client is None else 1
+    lines = [parse_line(value, index) for index, value in enumerate(values, first)]
     _hand_down_senders(lines)
     if client is not None:
         lines = _join(client, lines)
@@ -86,11 +87,8 @@ def _hand_down_senders(lines: list[Hop]) -> None:
 def _join(client: Hop, lines: list[Hop]) -> list[Hop]:
     """Put the connection on top, unless the first line is the MTA's own note of it."""
     if lines and _is_same_handover(client, lines[0]):
-        del lines[0]
-    return [
-        hop if hop.index == index else replace(hop, index=index)
-        for index, hop in enumerate([client, *lines])
-    ]
+        return [client, *(replace(hop, index=hop.index - 1) for hop in lines[1:])]
+    return [client, *lines]
 
 
 def _is_same_handover(client: Hop, line: Hop) -> bool:

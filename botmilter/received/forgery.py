@@ -74,6 +74,8 @@ class Case:
     claimed: tuple[Hop, ...]
     """The lines below it, newest first."""
     trust: Trust
+    greeted: IPAddress | None
+    """The address that the border's HELO is made of; None where that is a name."""
 
 
 def signals(chain: Chain, origin: Origin, trust: Trust) -> tuple[Signal, ...]:
@@ -81,7 +83,8 @@ def signals(chain: Chain, origin: Origin, trust: Trust) -> tuple[Signal, ...]:
     if origin.hop is None or origin.ip is None or origin.why.is_exempt:
         return ()
     at = origin.hop.index
-    case = Case(origin.hop, chain.hops[: at + 1], chain.hops[at + 1 :], trust)
+    greeted = _stated_address(origin.hop.helo)
+    case = Case(origin.hop, chain.hops[: at + 1], chain.hops[at + 1 :], trust, greeted)
     found: dict[str, Signal] = {}
     for rule in RULES:
         for signal in rule(case):
@@ -98,7 +101,7 @@ def _own_name(case: Case) -> Iterator[Signal]:
     helo = case.border.helo
     if helo is None:
         return
-    said = _greeted_address(helo)
+    said = case.greeted
     if said is not None:
         if said != case.border.ip and _is_ours(said, case):
             yield Signal("helo.own_name", detail=f"greets with {said}, which is ours or trusted")
@@ -107,7 +110,7 @@ def _own_name(case: Case) -> Iterator[Signal]:
 
 
 def _bare_address(case: Case) -> Iterator[Signal]:
-    said = _greeted_address(case.border.helo)
+    said = case.greeted
     if said is None or case.border.helo is None or case.border.helo[0] in "[?":
         return
     if said == case.border.ip:
@@ -117,8 +120,7 @@ def _bare_address(case: Case) -> Iterator[Signal]:
 
 
 def _literal_mismatch(case: Case) -> Iterator[Signal]:
-    helo = case.border.helo
-    said = _greeted_address(helo)
+    helo, said = case.border.helo, case.greeted
     if said is None or helo is None or helo[0] not in "[?" or said == case.border.ip:
         return
     inside = is_in(said, _INSIDE)
@@ -131,13 +133,14 @@ def _literal_mismatch(case: Case) -> Iterator[Signal]:
 
 def _no_dot(case: Case) -> Iterator[Signal]:
     helo = case.border.helo
-    if helo is not None and _greeted_address(helo) is None and "." not in helo.rstrip("."):
+    if helo is not None and case.greeted is None and "." not in helo.rstrip("."):
         yield Signal("helo.no_dot", detail=f"greets as {helo}")
 
 
-def _greeted_address(helo: str | None) -> IPAddress | None:
-    """The address a HELO is made of, in brackets or without; qmail writes ``?`` for a bracket."""
-    return parse_ip(helo.strip("[]?").removeprefix("IPv6:")) if helo else None
+def _stated_address(name: str | None) -> IPAddress | None:
+    """The address a HELO or ``by`` is made of, in brackets or without; qmail writes ``?`` for a
+    bracket."""
+    return parse_ip(name.strip("[]?").removeprefix("IPv6:")) if name else None
 
 
 def _is_ours(ip: IPAddress, case: Case) -> bool:
@@ -175,14 +178,13 @@ _NOBODY = frozenset(("localhost", "localhost.localdomain", "unknown", ""))
 
 def _by_is_helo(case: Case) -> Iterator[Signal]:
     """A stolen greeting, used again as the author of a line."""
-    helo = case.border.helo
-    said = _greeted_address(helo)
+    helo, said = case.border.helo, case.greeted
     if helo is None or (said == case.border.ip if said else not _is_our_name(helo, case)):
         return
     for hop in case.claimed:
         if hop.by is None:
             continue
-        if _greeted_address(hop.by) == said if said else hop.by.lower() == helo.lower():
+        if _stated_address(hop.by) == said if said else hop.by.lower() == helo.lower():
             yield Signal("chain.by_is_helo", detail=f"hop {hop.index} claims to be by {hop.by}")
 
 
@@ -201,11 +203,9 @@ def _broken_link(case: Case) -> Iterator[Signal]:
 
 def _is_linked(above: Hop, by: str) -> bool:
     """Whether the host that wrote *by* may be the one that *above* received from."""
-    stated = _greeted_address(by)
+    stated = _stated_address(by)
     if stated is not None:
-        return (
-            stated == above.ip or is_in(stated, _INSIDE) or stated == _greeted_address(above.helo)
-        )
+        return stated == above.ip or is_in(stated, _INSIDE) or stated == _stated_address(above.helo)
     names = [_site(name) for name in (above.rdns, above.helo) if name and _is_public_name(name)]
     return not names or not _is_public_name(by) or _site(by) in names
 

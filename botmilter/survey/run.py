@@ -17,7 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from botmilter.engine import Engine, Policy
+from botmilter.engine import Engine
+from botmilter.inquiry import Policy
 from botmilter.model import Hop, HopKind, HopSource, Observation, Origin, OriginWhy, Status, Verdict
 from botmilter.net import parse_ip
 from botmilter.survey.records import Host, Record, verdict_json

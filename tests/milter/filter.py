@@ -131,6 +131,7 @@ def load(path: Path) -> Service:
         user=given.get("user", ""),
         workers=given.get("workers", 1),
         start=given.get("start", "data"),
+        pin_workers=given.get("pin_workers", True),
         stop_grace_s=given.get("stop_grace_s", 5.0),
         guard=guard,
         operations={"double": double, "status": status, "fail": fail, "die": die},

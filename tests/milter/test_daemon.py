@@ -68,6 +68,15 @@ def test_an_idle_daemon_stops_at_once(start: Start) -> None:
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_worker_keeps_to_one_cpu_unless_told_otherwise(start: Start, pinned: bool) -> None:
+    one = start(workers=2, pin_workers=pinned)
+    cpus = sorted(os.sched_getaffinity(0))
+    seen = sorted(sorted(os.sched_getaffinity(pid)) for pid in processes(one))
+    kept = [[cpus[-1]], [cpus[-2 % len(cpus)]]] if pinned else [cpus, cpus]
+    assert seen == sorted([cpus, *kept])  # the prober goes where it likes
+
+
 def test_a_reload_serves_by_the_new_configuration(start: Start) -> None:
     one = start(mark="old")
     with one.mta() as mta:

@@ -13,7 +13,7 @@ from botmilter.action import MARK, Kind
 from botmilter.cli import build
 from botmilter.clock import Deadline
 from botmilter.config import Settings
-from botmilter.engine import Policy, Ticket
+from botmilter.inquiry import Policy, Ticket
 from botmilter.milter.judge import MailJudge
 from botmilter.milter.session import Field, Transaction
 from botmilter.model import (

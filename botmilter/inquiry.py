@@ -1,0 +1,66 @@
+"""One mail's inquiry: how much it may cost, and how far it has come."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from botmilter.model import Observation, Origin, Signal, Target
+from botmilter.probes.base import Probe
+from botmilter.standing import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How much one inquiry may cost.  The milter, ``check`` and the survey differ in this."""
+
+    budget_s: float
+    """How long ``Engine.result`` may wait."""
+    probes: frozenset[str]
+    """Names of the probes to use, of those the engine has."""
+    settle_s: float = 0.0
+    """How long a probe that wants life waits for the cheap ones, counted from the start."""
+    thorough: bool = False
+    """Run and wait for all probes, also where they cannot change the label."""
+    from_memory: bool = False
+    """Use what is remembered and measure nothing."""
+    under_load_s: float | None = None
+    """The budget while more than *load_mails* wait in this process: a flood of mail from unknown
+    hosts must not use up the MTA's processes (postscreen's stress-dependent timeouts)."""
+    load_mails: int = 50
+
+
+class Ticket:
+    """One mail's inquiry under way: made by ``Engine.begin``, redeemed by ``Engine.result``.
+
+    The fields below ``changed`` are guarded by it.
+    """
+
+    def __init__(
+        self, origin: Origin, target: Target | None, policy: Policy, probes: Sequence[Probe]
+    ) -> None:
+        self.origin = origin
+        self.target = target
+        self.policy = policy
+        self.probes = {probe.name: probe for probe in probes}
+        self.changed = threading.Condition()
+        self.seen: dict[str, Observation] = {}
+        self.running: set[str] = set()
+        self.recalling = False
+        self.settled = policy.settle_s <= 0
+        self.abandoned = False
+        self.mail_signals: tuple[Signal, ...] = ()
+        self.standing: Standing | None = None
+        """Set where nothing was started, because the host was judged by the same facts before."""
+
+    def abandon(self) -> None:
+        """The mail is gone: start nothing more for it."""
+        with self.changed:
+            self.abandoned = True
+
+    @property
+    def observations(self) -> tuple[Observation, ...]:
+        """What is known now, in the probes' order."""
+        with self.changed:
+            return tuple(self.seen[name] for name in self.probes if name in self.seen)

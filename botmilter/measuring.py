@@ -1,0 +1,147 @@
+"""One measurement: claimed, counted, asked for, believed or not, remembered.
+
+Runs on the scheduler's threads.  Whatever a probe throws is logged with its traceback and FAILED.
+
+A probe that calls every host silent is suspected itself: our own provider may block the port.
+Then hosts that are known to answer, ``control_hosts``, are asked as well.  One answer clears the
+probe.  While none has answered, or none is named, *silent* counts as a failure of ours until a
+host answers; and the control hosts are asked again every ``CONTROL_EVERY_S``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from botmilter import plan
+from botmilter.clock import Deadline
+from botmilter.health import Health, Sameness
+from botmilter.memory import Memory
+from botmilter.model import IPAddress, Observation, Signal, Status, Target
+from botmilter.net import printable
+from botmilter.probes.base import Probe
+
+log = logging.getLogger(__name__)
+
+CONTROL_EVERY_S = 60.0
+
+#: What a job brings home.
+Catch = tuple[Observation, ...]
+
+#: What an observation adds to the score.
+Points = Callable[[Observation], float]
+
+
+class Measurer:
+    """Measures by *probes*, once for all who share *memory*'s store.  Safe for many threads."""
+
+    def __init__(
+        self,
+        probes: Iterable[Probe],
+        memory: Memory,
+        points: Callable[[Probe, Target], Points],
+        control_hosts: Sequence[IPAddress] = (),
+    ) -> None:
+        self._memory = memory
+        self._points = points
+        self._health: Mapping[str, Health] = {probe.name: Health() for probe in probes}
+        self._doubts = {probe.name: _Doubt() for probe in probes if probe.shows_life}
+        self._controls = tuple(Target(ip) for ip in control_hosts)
+
+    def pause_reason(self, probe: Probe) -> str | None:
+        """Why *probe* should be left alone for now; see :class:`botmilter.health.Health`."""
+        return self._health[probe.name].pause_reason(time.monotonic())
+
+    def measure(self, probe: Probe, target: Target) -> Catch:
+        """Blocks at most the probe's limit, while another process measures once more that."""
+        key = probe.store_key(target)
+        claim = f"{probe.name} {key}"
+        if not self._memory.claim(claim, probe.limit_s):
+            return (not_run(probe, target, Status.LATE, plan.ELSEWHERE),)
+        try:
+            points = self._points(probe, target)
+            seen = self._memory.recall(probe.name, key, points)
+            if seen is not None:
+                return (seen,)
+            if probe.sends_to_host and (limit := self._memory.over_rate(target.ip)):
+                return (not_run(probe, target, Status.SKIPPED, limit),)
+            seen = self._ask(probe, target)
+            self._memory.remember(seen, points(seen))
+            return (seen,)
+        finally:
+            self._memory.release(claim)
+
+    def _ask(self, probe: Probe, target: Target) -> Observation:
+        taken_at, started = time.time(), time.monotonic()
+        seen = _measured(probe, target)
+        change = self._health[probe.name].record(seen.status, seen.reason, time.monotonic())
+        if change:
+            log.warning("probe=%s %s", probe.name, printable(change))
+        took_s = round(time.monotonic() - started, 4)
+        return replace(self._believed(probe, seen), taken_at=taken_at, took_s=took_s)
+
+    def _believed(self, probe: Probe, seen: Observation) -> Observation:
+        """*seen*, or FAILED where the probe calls every host silent."""
+        doubt = self._doubts.get(probe.name)
+        if doubt is None or not seen.status.is_evidence:
+            return seen
+        change = doubt.sameness.record(seen.status is Status.ANSWERED)
+        if change:
+            log.warning("probe=%s %s", probe.name, change)
+        if seen.status is not Status.SILENT or not doubt.sameness.is_suspect:
+            return seen
+        if self._controls and doubt.is_due(time.monotonic()) and self._a_control_answers(probe):
+            doubt.sameness.trust()
+            log.warning("probe=%s a control host answers: so these hosts are silent", probe.name)
+            return seen
+        return replace(seen, status=Status.FAILED, reason="every host looks silent to us")
+
+    def _a_control_answers(self, probe: Probe) -> bool:
+        """Blocks at most the probe's limit for each; what they say is kept nowhere."""
+        found = (_measured(probe, target).status for target in self._controls)
+        return any(status is Status.ANSWERED for status in found)
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """What is held against one probe, and when the control hosts were last asked about it."""
+
+    sameness: Sameness = field(default_factory=Sameness)
+    asked_at: float = -CONTROL_EVERY_S
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_due(self, now: float) -> bool:
+        """Whether the caller should ask them at *now* (monotonic); the others go on in doubt."""
+        with self.lock:
+            if now - self.asked_at < CONTROL_EVERY_S:
+                return False
+            self.asked_at = now
+            return True
+
+
+def _measured(probe: Probe, target: Target) -> Observation:
+    try:
+        return probe.measure(target, Deadline.after(probe.limit_s))
+    except Exception:
+        log.exception("probe=%s origin=%s raised: a bug, please report", probe.name, target.ip)
+        return not_run(probe, target, Status.FAILED, "internal error")
+
+
+def not_run(probe: Probe, target: Target | None, status: Status, reason: str) -> Observation:
+    """What stands in for an observation that was not made."""
+    key = probe.store_key(target) if target is not None else ""
+    return Observation(probe.name, key, status, reason=reason, taken_at=time.time())
+
+
+def interpret(probe: Probe, seen: Observation, target: Target) -> list[Signal]:
+    """What *seen* means; stored facts may be another version's, so this is guarded too."""
+    if not seen.status.is_evidence:
+        return []
+    try:
+        return list(probe.interpret(seen, target))
+    except Exception:
+        log.exception("probe=%s cannot read its facts: a bug, please report", probe.name)
+        return []

@@ -1,0 +1,57 @@
+"""Verdicts that still stand.
+
+A host that sends much is judged by the same remembered facts each time.  What was concluded from
+them, which probes were needless included, is kept beside them, and holds for the next mail as
+long as memory has the very same observations and the mail itself says the same.  Nothing here has
+a lifetime of its own: an observation that expires, is forgotten or measured anew takes the
+verdict with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from botmilter.model import Observation, Signal, Target, Verdict
+
+#: Two kilobytes each, and only for hosts whose rows are in the cache anyway.
+_AT_MOST = 4096
+
+#: What memory has for a probe and a store key.
+AtHand = Callable[[str, str], Observation | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A verdict and all that it rests on."""
+
+    verdict: Verdict
+    policy: object
+    """Compared by identity: another budget may have led elsewhere."""
+    signals: tuple[Signal, ...]
+    """What the mail itself said."""
+    basis: tuple[tuple[str, str, Observation | None], ...]
+    """Probe, store key and what memory had; None where it had nothing and needed nothing."""
+
+
+class Standings:
+    """Bounded; safe for many threads, for each step is one step of a dict's."""
+
+    def __init__(self, at_hand: AtHand) -> None:
+        self._at_hand = at_hand
+        self._by_target: dict[Target, Standing] = {}
+
+    def find(self, target: Target, policy: object) -> Standing | None:
+        """The verdict over *target* if its facts are still what memory has.  2 us."""
+        standing = self._by_target.get(target)
+        if standing is None or standing.policy is not policy:
+            return None
+        for probe, key, seen in standing.basis:
+            if self._at_hand(probe, key) is not seen:
+                return None
+        return standing
+
+    def keep(self, target: Target, standing: Standing) -> None:
+        if len(self._by_target) >= _AT_MOST:
+            self._by_target.clear()  # they are concluded again with the next mails
+        self._by_target[target] = standing
