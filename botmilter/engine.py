@@ -23,7 +23,7 @@ from botmilter.memory import Memory
 from botmilter.model import IPAddress, Label, Observation, Origin, Signal, Status, Target, Verdict
 from botmilter.net import ProbeGuard
 from botmilter.probes.base import Probe
-from botmilter.scheduler import Scheduler
+from botmilter.scheduler import LaneState, Scheduler
 from botmilter.score import Rules
 from botmilter.standing import Standing, Standings
 
@@ -122,6 +122,15 @@ class Engine:
         """How many mails wait for a verdict now."""
         return len(self._waiting)
 
+    def is_under_load(self, policy: Policy) -> bool:
+        """Whether a mail that comes now waits ``under_load_s`` at most."""
+        return policy.under_load_s is not None and len(self._waiting) > policy.load_mails
+
+    @property
+    def lanes(self) -> Mapping[str, LaneState]:
+        """How full the queue of each probe is, and of ``recall``, by name."""
+        return self._scheduler.lanes
+
     # -- one ticket's way -----------------------------------------------------------------------
 
     def _look_around(self, ticket: Ticket, target: Target) -> None:
@@ -213,6 +222,8 @@ class Engine:
             for seen in catch:
                 ticket.seen[seen.probe] = seen
                 ticket.running.discard(seen.probe)
+            for seen in [one for one in ticket.seen.values() if self._memory.is_outdated(one)]:
+                del ticket.seen[seen.probe]
         self._advance(ticket)
 
     def _seen_in_time(
@@ -245,7 +256,7 @@ class Engine:
         return is_open
 
     def _budget_s(self, policy: Policy) -> float:
-        if policy.under_load_s is not None and len(self._waiting) > policy.load_mails:
+        if policy.under_load_s is not None and self.is_under_load(policy):
             return policy.under_load_s
         return policy.budget_s
 

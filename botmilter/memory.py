@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from botmilter.clock import Deadline
@@ -17,17 +17,28 @@ from botmilter.errors import StoreError
 from botmilter.health import Health
 from botmilter.model import IPAddress, Observation, Status
 from botmilter.net import host_key, printable, site_network
-from botmilter.store.base import Store
+from botmilter.store.base import Store, Window
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: No place in a row of windows.
+_UNREACHABLE = -1
 
 #: While another process measures the same host: how often to look whether it is done.
 CLAIM_POLL_S = 0.05
 
 #: A claim outlives its probe's limit by this much, for what storing the answer takes.
 CLAIM_GRACE_S = 1.0
+
+#: In place of a probe's name, for who held an address.
+_HOLDER = "holder"
+
+#: Of so many addresses that changed hands it is known when; mails under way ask, no others.
+_CHANGES_AT_MOST = 1000
+#: What was measured so shortly before belongs to the same look at the host.
+_BESIDE_S = 15.0
 
 _DAY_S = 86400.0
 
@@ -43,12 +54,26 @@ class Lifetimes:
     failed_s: float
     """A failure, in this process only: long enough not to retry for each mail."""
 
+    @property
+    def longest_s(self) -> float:
+        return max(self.clears_s, self.accuses_s, self.unknown_s)
+
     def of(self, seen: Observation, points: float) -> float:
         """Seconds to keep *seen*, whose signals weigh *points* in all."""
         if not seen.status.is_evidence:
             return self.failed_s
         meant = self.accuses_s if points > 0 else self.clears_s if points < 0 else self.unknown_s
         return meant if seen.ttl_s is None else min(meant, max(seen.ttl_s, self.failed_s))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBy:
+    """How to tell that an address has changed hands."""
+
+    holder: Callable[[Observation], str | None]
+    """Who holds the address, in any words that change with him; None where *seen* tells not."""
+    probes: frozenset[str]
+    """Whose observations are worth nothing after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +89,24 @@ class Rates:
 class Memory:
     """*cache* answers at once; *store* may be the same object where nothing is shared."""
 
-    def __init__(self, cache: Store, store: Store, lifetimes: Lifetimes, rates: Rates) -> None:
+    def __init__(
+        self,
+        cache: Store,
+        store: Store,
+        lifetimes: Lifetimes,
+        rates: Rates,
+        held_by: HeldBy | None = None,
+    ) -> None:
         self._cache = cache
+        self._held_by = held_by
         self._store = store
         self._lifetimes = lifetimes
         self._rates = rates
         self._health = Health()
         self._cannot_write = False
+        self._held_since: dict[str, float] = {}
+        self.refused_by_rate = 0
+        """Measurements not made for a rate limit's sake, since the start."""
 
     @property
     def is_local(self) -> bool:
@@ -92,15 +128,41 @@ class Memory:
             return None
         seen = self._ask_store(lambda: self._store.get(probe, key, time.time()), None, writes=False)
         if seen is not None:
-            self._cache.put(seen, self._lifetimes.of(seen, points(seen)))
+            self._keep(seen, self._lifetimes.of(seen, points(seen)), self._cache)
         return seen
 
     def remember(self, seen: Observation, points: float) -> None:
         """Keep *seen*; our own failures are nobody else's business and stay in this process."""
         ttl_s = self._lifetimes.of(seen, points)
-        self._cache.put(seen, ttl_s)
+        self._keep(seen, ttl_s, self._cache)
         if seen.status.is_evidence and not self.is_local:
-            self._ask_store(lambda: self._store.put(seen, ttl_s), None)
+            self._ask_store(lambda: self._keep(seen, ttl_s, self._store), None)
+
+    def _keep(self, seen: Observation, ttl_s: float, where: Store) -> None:
+        self._heed_holder(seen, where)
+        where.put(seen, ttl_s)
+
+    def is_outdated(self, seen: Observation) -> bool:
+        """Whether *seen* was measured before its address changed hands."""
+        since = self._held_since.get(seen.key)
+        if since is None or self._held_by is None or seen.probe not in self._held_by.probes:
+            return False
+        return seen.taken_at < since - _BESIDE_S
+
+    def _heed_holder(self, seen: Observation, where: Store) -> None:
+        """Forget what was known of an address in *where* if *seen* tells that it has changed
+        hands.  Who held it is remembered as long as anything can be."""
+        now_held = self._held_by.holder(seen) if self._held_by is not None else None
+        if self._held_by is None or now_held is None:
+            return
+        before = where.get(_HOLDER, seen.key, time.time())
+        if before is not None and before.facts["holder"] != now_held:
+            where.forget(self._held_by.probes, seen.key)
+            self._held_since[seen.key] = seen.taken_at
+            if len(self._held_since) > _CHANGES_AT_MOST:
+                self._held_since.pop(next(iter(self._held_since)), None)
+        holder = Observation(_HOLDER, seen.key, Status.ANSWERED, {"holder": now_held})
+        where.put(replace(holder, taken_at=seen.taken_at), self._lifetimes.longest_s)
 
     def claim(self, key: str, for_s: float) -> bool:
         """The right to measure *key*, waiting up to *for_s* while another process has it.
@@ -115,19 +177,24 @@ class Memory:
         return True
 
     def over_rate(self, ip: IPAddress) -> str | None:
-        """Count one more measurement of *ip*; which limit it would break, or None.
+        """Count one more measurement of *ip*, or tell which limit it would break.
 
         Over all who share the store, or in this process alone while it is out of reach.
         """
-        rates = self._rates
-        for key, at_most, window_s in (
-            (f"rate {host_key(ip)}", rates.per_host_per_hour, 3600.0),
-            (f"rate {site_network(ip)}", rates.per_network_per_minute, 60.0),
-            ("rate in all", rates.in_all_per_minute, 60.0),
-        ):
-            if self._count(key, window_s) > at_most:
-                return f"rate limit: {key.removeprefix('rate ')}"
-        return None
+        rates, now = self._rates, time.time()
+        windows = (
+            Window(f"rate {host_key(ip)}", rates.per_host_per_hour, 3600.0),
+            Window(f"rate {site_network(ip)}", rates.per_network_per_minute, 60.0),
+            Window("rate in all", rates.in_all_per_minute, 60.0),
+        )
+        away: int | None = _UNREACHABLE
+        full = self._ask_store(lambda: self._store.admit(windows, now), away)
+        if full == _UNREACHABLE:
+            full = self._cache.admit(windows, now)
+        if full is None:
+            return None
+        self.refused_by_rate += 1
+        return f"rate limit: {windows[full].key.removeprefix('rate ')}"
 
     def count_tempfail(self, ip: IPAddress) -> int:
         """Count one more mail put off from *ip*'s network; how many there were today (UTC)."""

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -50,6 +50,7 @@ class Scheduler(Generic[T]):
                 return True
             place = self._lanes[lane]
             if not self._has_room(place):
+                place.refused += 1
                 return False
             self._flights[key] = [done]
             place.queue.append((key, job))
@@ -60,10 +61,14 @@ class Scheduler(Generic[T]):
         """Call *call* on a thread of ours after *delay_s*; it must be short and not raise."""
         self._timers.add(delay_s, call)
 
-    def depth(self, lane: str) -> int:
-        """How many jobs wait for a thread."""
+    @property
+    def lanes(self) -> dict[str, LaneState]:
+        """How full each lane is now."""
         with self._lock:
-            return len(self._lanes[lane].queue)
+            return {
+                name: LaneState(len(lane.queue), lane.busy, lane.refused)
+                for name, lane in self._lanes.items()
+            }
 
     def _has_room(self, lane: _Lane[T]) -> bool:
         """Whether one more job can be taken; starts a thread for it where none is free."""
@@ -112,6 +117,15 @@ class Scheduler(Generic[T]):
             done(result)
 
 
+class LaneState(NamedTuple):
+    queued: int
+    """Jobs that wait for a thread."""
+    busy: int
+    """Threads at work."""
+    refused: int
+    """Jobs not taken because the queue was full, since the start."""
+
+
 class _Lane(Generic[T]):
     """Its thread limit, what runs and what waits; guarded by the scheduler's lock."""
 
@@ -120,6 +134,7 @@ class _Lane(Generic[T]):
         self.wake = wake
         self.threads = 0
         self.busy = 0
+        self.refused = 0
         self.queue: deque[tuple[str, Callable[[], T]]] = deque()
 
 

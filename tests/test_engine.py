@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -18,7 +18,7 @@ from botmilter.engine import RECALL_LANE, Engine
 from botmilter.health import FAILURES_TO_PAUSE
 from botmilter.inquiry import Policy
 from botmilter.measuring import Catch
-from botmilter.memory import Lifetimes, Memory, Rates
+from botmilter.memory import HeldBy, Lifetimes, Memory, Rates
 from botmilter.model import (
     Hop,
     HopKind,
@@ -101,11 +101,16 @@ def engine(
     at_once: int = 8,
     rates: Rates = PLENTY,
     control_hosts: Sequence[str] = (),
+    lifetimes: Lifetimes = LIFETIMES,
 ) -> Engine:
     cache = MemoryStore(1000)
     lanes = {probe.name: at_once for probe in probes} | {RECALL_LANE: 8}
     scheduler: Scheduler[Catch] = Scheduler(lanes, 100)
-    memory = Memory(cache, store or cache, LIFETIMES, rates)
+    held_by = HeldBy(
+        lambda seen: str(seen.facts["says"]) if seen.probe == "rdns" else None,
+        frozenset({"smtp", "osdetect"}),
+    )
+    memory = Memory(cache, store or cache, lifetimes, rates, held_by)
     controls = [ip_address(ip) for ip in control_hosts]
     return Engine(probes, memory, scheduler, guard, RULES, controls)
 
@@ -294,6 +299,43 @@ def test_without_an_origin_nobody_is_asked(why: OriginWhy, label: Label) -> None
     ip = ip_address("198.18.7.12") if why is OriginWhy.ALLOWED else None
     verdict = made.result(made.begin(Origin(why, ip), policy()))
     assert (verdict.label, probe.asked, verdict.missing) == (label, [], ())
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_of_an_address_with_another_name_nothing_known_before_counts(
+    is_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its new holder is looked at anew, for this very mail, in this process and in the others."""
+    monkeypatch.setattr("botmilter.memory._BESIDE_S", 0.0)
+    shared = MemoryStore(100) if is_shared else None
+    probes = (rdns("host.confirmed"), smtp("smtp.banner"))
+    made = engine(*probes, store=shared, lifetimes=replace(LIFETIMES, clears_s=60))
+    assert made.result(made.begin(origin(), policy())).label is Label.CLEAN
+    other = engine(nothing := smtp("smtp.banner"), store=shared)
+    other.result(other.begin(origin(), policy()))
+
+    name, service = probes
+    name.says, service.says = "rdns.dynamic", "smtp.refused"
+    made._memory._cache.forget(["rdns"], "198.18.7.12")
+    if shared is not None:
+        shared.forget(["rdns"], "198.18.7.12")
+    verdict = made.result(made.begin(origin(), policy(thorough=True)))
+    assert {reason.signal.name for reason in verdict.reasons} == {"rdns.dynamic", "smtp.refused"}
+    assert [len(probe.asked) for probe in probes] == [2, 2]
+    assert len(nothing.asked) == (0 if is_shared else 1)
+    if shared is not None:
+        seen = shared.get("smtp", "198.18.7.12", time.time())
+        assert seen is not None
+        assert seen.facts["says"] == "smtp.refused"
+
+
+def test_the_same_name_again_leaves_what_is_known() -> None:
+    probes = (rdns("host.confirmed"), smtp("smtp.banner"))
+    made = engine(*probes)
+    made.result(made.begin(origin(), policy()))
+    made._memory._cache.forget(["rdns"], "198.18.7.12")
+    made.result(made.begin(origin(), policy()))
+    assert [len(probe.asked) for probe in probes] == [2, 1]
 
 
 def test_an_abandoned_mail_starts_no_nmap() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from botmilter.scheduler import Scheduler
+from botmilter.scheduler import LaneState, Scheduler
 
 WAIT_S = 5.0
 
@@ -76,7 +76,7 @@ def test_no_more_jobs_run_at_once_than_the_lane_has_threads() -> None:
     for _ in range(3):
         assert gate.started.acquire(timeout=WAIT_S)
     assert not gate.started.acquire(timeout=0.1)
-    assert scheduler.depth("lane") == 7
+    assert scheduler.lanes["lane"] == LaneState(queued=7, busy=3, refused=0)
     gate.go.set()
     for _ in range(10):
         assert arrived.acquire(timeout=WAIT_S)
@@ -92,6 +92,7 @@ def test_a_full_queue_refuses_at_once() -> None:
     assert scheduler.submit("lane", "first", gate, done)
     assert scheduler.submit("lane", "second", gate, done)
     assert not scheduler.submit("lane", "third", gate, done)
+    assert scheduler.lanes["lane"] == LaneState(queued=2, busy=1, refused=1)
     gate.go.set()
 
 

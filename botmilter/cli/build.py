@@ -20,7 +20,7 @@ from botmilter.inquiry import Policy
 from botmilter.interfaces import own_addresses
 from botmilter.lookup import Resolver
 from botmilter.measuring import Catch
-from botmilter.memory import Lifetimes, Memory, Rates
+from botmilter.memory import HeldBy, Lifetimes, Memory, Rates
 from botmilter.model import IPAddress, Label
 from botmilter.net import ProbeGuard, is_in
 from botmilter.probes.base import Probe
@@ -28,7 +28,7 @@ from botmilter.probes.dnsbl import DnsblProbe, Zone
 from botmilter.probes.osdetect import OsDetectProbe, scan
 from botmilter.probes.p0f import P0fProbe
 from botmilter.probes.ping import PingProbe, echo
-from botmilter.probes.rdns import RdnsProbe
+from botmilter.probes.rdns import RdnsProbe, holder
 from botmilter.probes.senderhost import SenderHostProbe
 from botmilter.probes.smtp import SmtpProbe
 from botmilter.scheduler import Scheduler
@@ -163,6 +163,7 @@ def machine(
             settings.probe.per_network_per_minute,
             settings.probe.per_host_per_hour,
         ),
+        HeldBy(holder, frozenset({"smtp", "ping", "osdetect", "p0f", "dnsbl"})),
     )
     scheduler, controls = _scheduler(settings, probes), settings.probe.control_hosts
     engine = Engine(probes, memory, scheduler, the_guard, the_rules, controls)

@@ -107,6 +107,13 @@ class RdnsProbe:
             yield from _server_signals(confirmed, target.helo)
 
 
+def holder(seen: Observation) -> str | None:
+    """Who holds the address, as far as its names tell; None where *seen* does not tell."""
+    if seen.probe != RdnsProbe.name or seen.status is not Status.ANSWERED:
+        return None
+    return " ".join(str(name).lower() for name in seen.facts["names"])
+
+
 def _pool_signals(main: str, seen: Observation, ip: IPAddress) -> Iterator[Signal]:
     if dynamic := names.is_dynamic(main, ip):
         yield Signal("rdns.dynamic", dynamic.strength, f"{main}: {dynamic.detail}")

@@ -6,9 +6,22 @@ nothing else, within a time that the store bounds itself; the engine then goes o
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from botmilter.model import Observation
+
+
+class Window(NamedTuple):
+    """So many events under *key* in each stretch of *window_s*; these begin at multiples of it in
+    Unix time."""
+
+    key: str
+    at_most: int
+    window_s: float
+
+    def number(self, now: float) -> int:
+        return int(now // self.window_s)
 
 
 class Store(Protocol):
@@ -25,9 +38,16 @@ class Store(Protocol):
     def release(self, key: str) -> None:
         """Give the right back early."""
 
+    def forget(self, probes: Iterable[str], key: str) -> None:
+        """Drop what *probes* observed of *key*."""
+
+    def admit(self, windows: Sequence[Window], now: float) -> int | None:
+        """Count one event in each of *windows*, in one step for all who share the store, and
+        return None; or, where one is full, count it in none and return that one's place."""
+
     def count(self, key: str, window_s: float, now: float) -> int:
         """Count one more event under *key*; returns how many there were in the current window of
-        *window_s* (windows begin at multiples of it in Unix time), this one included."""
+        *window_s*, this one included."""
 
     def purge(self, now: float) -> int:
         """Drop what has expired; returns how many."""

@@ -5,8 +5,10 @@ Claims, rates and what is learnt are still shared with everyone else who uses th
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from botmilter.model import Observation
-from botmilter.store.base import Store
+from botmilter.store.base import Store, Window
 
 
 class FreshStore:
@@ -27,6 +29,12 @@ class FreshStore:
 
     def release(self, key: str) -> None:
         self._beneath.release(key)
+
+    def forget(self, probes: Iterable[str], key: str) -> None:
+        self._beneath.forget(probes, key)
+
+    def admit(self, windows: Sequence[Window], now: float) -> int | None:
+        return self._beneath.admit(windows, now)
 
     def count(self, key: str, window_s: float, now: float) -> int:
         return self._beneath.count(key, window_s, now)

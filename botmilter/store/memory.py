@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 
 from botmilter.model import Observation
+from botmilter.store.base import Window
 
 
 class MemoryStore:
@@ -53,15 +55,36 @@ class MemoryStore:
         with self._lock:
             self._claims.pop(key, None)
 
-    def count(self, key: str, window_s: float, now: float) -> int:
-        window = int(now // window_s)
+    def forget(self, probes: Iterable[str], key: str) -> None:
         with self._lock:
-            before, counted = self._counts.get(key, (window, 0))
-            self._counts[key] = (window, counted + 1 if before == window else 1)
-            self._counts.move_to_end(key)
-            while len(self._counts) > self._rows_at_most:
-                self._counts.popitem(last=False)
-            return self._counts[key][1]
+            for probe in probes:
+                self._rows.pop((probe, key), None)
+
+    def admit(self, windows: Sequence[Window], now: float) -> int | None:
+        with self._lock:
+            counted = [self._counted(window, now) for window in windows]
+            for place, window in enumerate(windows):
+                if counted[place] >= window.at_most:
+                    return place
+            for window in windows:
+                self._count(window, now)
+            return None
+
+    def count(self, key: str, window_s: float, now: float) -> int:
+        with self._lock:
+            return self._count(Window(key, 0, window_s), now)
+
+    def _count(self, window: Window, now: float) -> int:
+        counted = self._counted(window, now) + 1
+        self._counts[window.key] = (window.number(now), counted)
+        self._counts.move_to_end(window.key)
+        while len(self._counts) > self._rows_at_most:
+            self._counts.popitem(last=False)
+        return counted
+
+    def _counted(self, window: Window, now: float) -> int:
+        number, counted = self._counts.get(window.key, (0, 0))
+        return counted if number == window.number(now) else 0
 
     def purge(self, now: float) -> int:
         with self._lock:

@@ -16,11 +16,12 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from botmilter.errors import StoreError
 from botmilter.model import Observation
+from botmilter.store.base import Window
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,16 @@ CREATE TABLE IF NOT EXISTS counts (
     until REAL NOT NULL,
     counted INTEGER NOT NULL
 ) WITHOUT ROWID;
+"""
+
+_COUNT = """
+INSERT INTO counts VALUES (?, ?, 1) ON CONFLICT (key) DO UPDATE SET
+    counted = CASE WHEN until = excluded.until THEN counted + 1 ELSE 1 END, until = excluded.until
+"""
+_PURGE_AT_ONCE = 1000
+_PURGE_OBSERVATIONS = """
+DELETE FROM observations WHERE (probe, key) IN
+    (SELECT probe, key FROM observations WHERE expires_at <= ? LIMIT ?)
 """
 
 #: What SQLite says of a file that it cannot read as a database of its own.
@@ -96,22 +107,46 @@ class SqliteStore:
         with self._open() as db:
             db.execute("DELETE FROM claims WHERE key = ?", (key,))
 
-    def count(self, key: str, window_s: float, now: float) -> int:
-        until = (now // window_s + 1) * window_s
+    def forget(self, probes: Iterable[str], key: str) -> None:
         with self._open() as db:
-            (counted,) = db.execute(
-                "INSERT INTO counts VALUES (?, ?, 1) ON CONFLICT (key) DO UPDATE SET"
-                " counted = CASE WHEN until = excluded.until THEN counted + 1 ELSE 1 END,"
-                " until = excluded.until RETURNING counted",
-                (key, until),
-            ).fetchone()
+            db.executemany(
+                "DELETE FROM observations WHERE probe = ? AND key = ?",
+                [(probe, key) for probe in probes],
+            )
+
+    def admit(self, windows: Sequence[Window], now: float) -> int | None:
+        with self._open() as db, _one_step(db):
+            for place, window in enumerate(windows):
+                row = db.execute(
+                    "SELECT counted FROM counts WHERE key = ? AND until > ?", (window.key, now)
+                ).fetchone()
+                if (row[0] if row else 0) >= window.at_most:
+                    return place
+            db.executemany(
+                _COUNT,
+                [(one.key, (one.number(now) + 1) * one.window_s) for one in windows],
+            )
+        return None
+
+    def count(self, key: str, window_s: float, now: float) -> int:
+        until = (Window(key, 0, window_s).number(now) + 1) * window_s
+        with self._open() as db:
+            (counted,) = db.execute(f"{_COUNT} RETURNING counted", (key, until)).fetchone()
         return int(counted)
 
     def purge(self, now: float) -> int:
+        """A few rows at a time: whoever wants to write meanwhile waits less than ``BUSY_MS``."""
+        dropped = 0
+        while True:
+            with self._open() as db:
+                gone = db.execute(_PURGE_OBSERVATIONS, (now, _PURGE_AT_ONCE)).rowcount
+            dropped += gone
+            if gone < _PURGE_AT_ONCE:
+                break
         with self._open() as db:
             db.execute("DELETE FROM claims WHERE until <= ?", (now,))
             db.execute("DELETE FROM counts WHERE until <= ?", (now,))
-            return db.execute("DELETE FROM observations WHERE expires_at <= ?", (now,)).rowcount
+        return dropped
 
     def close(self) -> None:
         with self._lock:
@@ -177,3 +212,15 @@ def _file(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+@contextlib.contextmanager
+def _one_step(db: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that begins with the right to write, so that nobody counts in between."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from botmilter.model import Observation, Status
-from botmilter.store.base import Store
+from botmilter.store.base import Store, Window
 from botmilter.store.fresh import FreshStore
 from botmilter.store.memory import MemoryStore
 from botmilter.store.redis import RedisStore
@@ -96,8 +98,40 @@ def test_what_expired_can_be_purged_without_harm_to_the_rest(store: Store) -> No
     assert store.get("rdns", "other", NOW + 61) is not None
 
 
+def test_what_is_forgotten_is_not_there_and_the_rest_is(store: Store) -> None:
+    store.put(SEEN, 60)
+    store.put(replace(SEEN, probe="smtp"), 60)
+    store.put(replace(SEEN, key="198.18.7.13"), 60)
+    store.forget(["rdns", "ping"], SEEN.key)
+    left = [("rdns", SEEN.key), ("smtp", SEEN.key), ("rdns", "198.18.7.13")]
+    assert [store.get(*one, NOW) is not None for one in left] == [False, True, True]
+
+
+START = NOW // 60 * 60
+
+
+def test_events_are_admitted_up_to_the_limit_of_their_window(store: Store) -> None:
+    two = Window("host", 2, 60)
+    assert [store.admit([two], START + second) for second in (0, 30, 59)] == [None, None, 0]
+    assert store.admit([Window("another", 1, 60)], START) is None
+    assert [store.admit([two], START + second) for second in (60, 61, 62)] == [None, None, 0]
+
+
+def test_where_one_window_is_full_no_other_is_used_up(store: Store) -> None:
+    host, network = Window("host", 1, 3600), Window("network", 3, 60)
+    assert [store.admit([host, network], START) for _ in range(9)] == [None, *[0] * 8]
+    assert [store.admit([network], START) for _ in range(3)] == [None, None, 0]
+    assert store.admit([Window("another", 5, 60), network], START) == 1
+
+
 def test_events_are_counted_within_their_window(store: Store) -> None:
-    start = NOW // 60 * 60
-    assert [store.count("host", 60, start + second) for second in (0, 30, 59)] == [1, 2, 3]
-    assert store.count("another", 60, start) == 1
-    assert store.count("host", 60, start + 60) == 1
+    assert [store.count("host", 60, START + second) for second in (0, 30, 59)] == [1, 2, 3]
+    assert store.count("another", 60, START) == 1
+    assert store.count("host", 60, START + 60) == 1
+
+
+def test_the_last_place_goes_to_one_of_many(store: Store) -> None:
+    window = Window("host", 7, 60)
+    with ThreadPoolExecutor(16) as many:
+        found = list(many.map(lambda _: store.admit([window], START), range(64)))
+    assert found.count(None) == 7

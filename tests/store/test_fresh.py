@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from botmilter.store.base import Window
 from botmilter.store.fresh import FreshStore
 from botmilter.store.memory import MemoryStore
 from tests.store.test_contract import NOW, SEEN
@@ -31,5 +32,6 @@ def test_rights_and_rates_are_shared_with_all() -> None:
     fresh = FreshStore(beneath, since=NOW)
     assert fresh.claim("ping 198.18.7.12", 60)
     assert not beneath.claim("ping 198.18.7.12", 60)
-    assert beneath.count("rate", 60.0, NOW) == 1
-    assert fresh.count("rate", 60.0, NOW) == 2
+    rate = Window("rate", 1, 60.0)
+    assert beneath.admit([rate], NOW) is None
+    assert fresh.admit([rate], NOW) == 0

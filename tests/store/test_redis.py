@@ -15,6 +15,7 @@ import pytest
 from botmilter.errors import StoreError
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import Observation, Status
+from botmilter.store.base import Window
 from botmilter.store.memory import MemoryStore
 from botmilter.store.redis import TIMEOUT_S, RedisStore
 from tests.fakes.programs import find, free_port, listens, running
@@ -92,10 +93,18 @@ def test_tls(tmp_path: Path, opened: Opener) -> None:
 def test_sentinel_leads_to_the_master(tmp_path: Path, opened: Opener) -> None:
     port, sentinel = free_port(), free_port()
     config = tmp_path / "sentinel.conf"
-    config.write_text(f"port {sentinel}\nsentinel monitor mymaster 127.0.0.1 {port} 1\n")
+    config.write_text(
+        f"port {sentinel}\nsentinel monitor mymaster 127.0.0.1 {port} 1\n"
+        "sentinel auth-pass mymaster s3@:\n"
+    )
     command = [find("redis-server"), str(config), "--sentinel"]
-    with redis(tmp_path, port), running(command, lambda: listens(sentinel), tmp_path):
-        assert works(opened(f"redis+sentinel://127.0.0.1:{sentinel}/mymaster/0"))
+    with (
+        redis(tmp_path, port, "--requirepass", "s3@:"),
+        running(command, lambda: listens(sentinel), tmp_path),
+    ):
+        assert works(opened(f"redis+sentinel://:s3%40%3A@127.0.0.1:{sentinel}/mymaster/0"))
+        with pytest.raises(StoreError):
+            opened(f"redis+sentinel://127.0.0.1:{sentinel}/mymaster/0").put(seen(), 60)
         with pytest.raises(StoreError):
             opened(f"redis+sentinel://127.0.0.1:{sentinel}/another").put(seen(), 60)
 
@@ -115,12 +124,25 @@ def test_a_cluster(tmp_path: Path, opened: Opener) -> None:
         assert store.claim("k", 60)
 
 
+def test_a_cluster_that_is_away_at_the_start_is_found_later(tmp_path: Path, opened: Opener) -> None:
+    store = opened(f"redis+cluster://127.0.0.1:{free_port()}")
+    with pytest.raises(StoreError):
+        store.put(seen(), 60)
+
+
+def test_no_password_is_ever_shown(opened: Opener) -> None:
+    for url in ("redis://u:s3cret@127.0.0.1:1", "redis://127.0.0.1:1/0?password=s3cret"):
+        with pytest.raises(StoreError) as caught:
+            opened(url).put(seen(), 60)
+        assert "s3cret" not in str(caught.value)
+
+
 def test_what_has_expired_leaves_redis_too(tmp_path: Path, opened: Opener) -> None:
     port = free_port()
     with redis(tmp_path, port):
         store = opened(f"redis://127.0.0.1:{port}")
         store.put(seen(), 0.1)
-        store.count("rate", 1.0, time.time())
+        store.admit([Window("rate", 9, 1.0)], time.time())
         cli = [find("redis-cli"), "-p", str(port), "dbsize"]
         end = time.monotonic() + 10
         while subprocess.check_output(cli).strip() not in (b"0", b"(integer) 0"):
@@ -190,7 +212,9 @@ def test_a_full_redis_is_an_error_and_what_is_there_can_be_read(
         assert store.get("rdns", "198.18.7.12", time.time()) is not None
 
 
-@pytest.mark.parametrize("url", ["http://x", "redis+sentinel://127.0.0.1:1", "nonsense"])
+@pytest.mark.parametrize(
+    "url", ["http://x", "redis+sentinel://127.0.0.1:1", "nonsense", "redis+proxy://127.0.0.1:1"]
+)
 def test_an_address_of_no_known_kind_is_refused_when_made(url: str) -> None:
     with pytest.raises(StoreError):
         RedisStore(url)
