@@ -310,7 +310,7 @@ def test_of_an_address_with_another_name_nothing_known_before_counts(
     shared = MemoryStore(100) if is_shared else None
     probes = (rdns("host.confirmed"), smtp("smtp.banner"))
     made = engine(*probes, store=shared, lifetimes=replace(LIFETIMES, clears_s=60))
-    assert made.result(made.begin(origin(), policy())).label is Label.CLEAN
+    assert made.result(made.begin(origin(), policy(thorough=True))).label is Label.CLEAN
     other = engine(nothing := smtp("smtp.banner"), store=shared)
     other.result(other.begin(origin(), policy()))
 
@@ -330,12 +330,12 @@ def test_of_an_address_with_another_name_nothing_known_before_counts(
 
 
 def test_the_same_name_again_leaves_what_is_known() -> None:
-    probes = (rdns("host.confirmed"), smtp("smtp.banner"))
+    probes = (rdns("host.confirmed"), smtp("smtp.banner"), nmap("os.unix"))
     made = engine(*probes)
-    made.result(made.begin(origin(), policy()))
+    made.result(made.begin(origin(), policy(thorough=True)))
     made._memory._cache.forget(["rdns"], "198.18.7.12")
-    made.result(made.begin(origin(), policy()))
-    assert [len(probe.asked) for probe in probes] == [2, 1]
+    made.result(made.begin(origin(), policy(thorough=True)))
+    assert [len(probe.asked) for probe in probes] == [2, 1, 1]
 
 
 def test_an_abandoned_mail_starts_no_nmap() -> None:
