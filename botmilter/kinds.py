@@ -62,6 +62,12 @@ def socket(given: str) -> str:
     raise ValueError("unix:/PATH, inet:PORT@HOST or inet6:PORT@HOST")
 
 
+def query_socket(given: str) -> str:
+    if re.fullmatch(r"(unix:/.+)?", given):
+        return given
+    raise ValueError("unix:/PATH, or nothing")
+
+
 def mode(given: str) -> str:
     if re.fullmatch(r"0?[0-7]{3}", given):
         return given

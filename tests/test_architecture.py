@@ -55,7 +55,7 @@ ONLY_BASE = {
 
 #: The commands that are there for one face alone.
 COMMANDS_OF: dict[str, frozenset[str]] = {
-    "milter": frozenset({"cli.run"}),
+    "milter": frozenset({"cli.run", "cli.answers"}),
     "survey": frozenset({"cli.survey", "cli.report"}),
 }
 

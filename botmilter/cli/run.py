@@ -15,14 +15,16 @@ from pathlib import Path
 import click
 
 from botmilter.cli import build
+from botmilter.cli.answers import Answers
 from botmilter.cli.common import config_options, settings
 from botmilter.config import Settings
 from botmilter.errors import SetupError
 from botmilter.memory import Memory
 from botmilter.milter.base import Judge
-from botmilter.milter.daemon import Daemon, Service
+from botmilter.milter.daemon import Daemon, QueryService, Service
 from botmilter.milter.judge import MailJudge
 from botmilter.milter.privileged import CAP_NET_RAW, PrivilegedClient, permitted
+from botmilter.milter.query import Answer, Limits
 from botmilter.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -82,7 +84,27 @@ def service(chosen: Settings) -> Service:
         guard=build.guard(chosen),
         operations=build.operations(),
         make_judge=lambda client: _judge(chosen, client, key, store),
+        query=_query(chosen, store),
     )
+
+
+def _query(chosen: Settings, store: Store) -> QueryService | None:
+    wanted = chosen.query
+    if not wanted.socket:
+        return None
+    return QueryService(
+        socket=wanted.socket,
+        socket_mode=int(wanted.socket_mode, 8),
+        socket_group=wanted.socket_group,
+        socket_owner=wanted.socket_owner,
+        limits=Limits(wanted.at_once, wanted.per_minute),
+        make_answer=lambda client: _answer(chosen, client, store),
+    )
+
+
+def _answer(chosen: Settings, client: PrivilegedClient, store: Store) -> Answer:
+    machine = build.machine(chosen, build.probes(chosen, client.operation), shared=store)
+    return Answers(machine, chosen)
 
 
 def _shortcomings(chosen: Settings) -> Iterator[str]:

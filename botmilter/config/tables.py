@@ -143,6 +143,21 @@ class ActionTable(Table):
     """Whether the log only says what would have been done."""
 
 
+class Query(Table):
+    socket: Annotated[str, AfterValidator(kinds.query_socket)] = ""
+    """Where questions about addresses are answered; empty: nowhere."""
+    socket_mode: Annotated[str, AfterValidator(kinds.mode)] = "0660"
+    """Permissions of that socket, octal."""
+    socket_owner: str = ""
+    """Its owner; empty: the process's own."""
+    socket_group: str = ""
+    """Its group; empty: the process's own."""
+    at_once: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Questions at the same time."""
+    per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 600
+    """Questions in a minute."""
+
+
 class Log(Table):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least urgent line that is logged; info has the line for each mail."""
@@ -160,6 +175,7 @@ class Settings(Table):
     weights: Weights = Field(default={}, validate_default=True)
     header: Header = Header()
     action: ActionTable = ActionTable()
+    query: Query = Query()
     log: Log = Log()
 
     @field_validator("weights")

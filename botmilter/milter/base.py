@@ -17,6 +17,10 @@ from botmilter.milter.session import Transaction
 Start = Literal["connect", "data", "headers"]
 
 
+#: What a process that serves a socket says to the parent, and what it is told at a stop.
+READY, DRAIN = b"r", b"d"
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What is to be done with a mail."""

@@ -29,8 +29,8 @@ from typing import NoReturn
 
 from botmilter.clock import Deadline
 from botmilter.errors import BotmilterError, SetupError
-from botmilter.milter import listener, privileged
-from botmilter.milter.base import Judge, Start
+from botmilter.milter import listener, privileged, query
+from botmilter.milter.base import DRAIN, Judge, Start
 from botmilter.milter.privileged import Operation, PrivilegedClient, Prober
 from botmilter.net import ProbeGuard
 
@@ -67,6 +67,20 @@ class Service:
     """What the privileged process can do."""
     make_judge: Callable[[PrivilegedClient], Judge]
     """Called in each worker, after the fork: nothing threaded may exist before."""
+    query: QueryService | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryService:
+    """A local socket that answers about addresses (:mod:`botmilter.milter.query`)."""
+
+    socket: str
+    socket_mode: int
+    socket_group: str
+    socket_owner: str
+    limits: query.Limits
+    make_answer: Callable[[PrivilegedClient], query.Answer]
+    """Called in the process that answers, after the fork."""
 
 
 @dataclass(slots=True)
@@ -92,11 +106,18 @@ class _Generation:
     prober: _Child
     workers: Sequence[_Child]
     channel: tuple[socket.socket, socket.socket]
+    desk: Sequence[_Child] = ()
+    """The process that answers queries, where one does."""
     drain_until: Deadline | None = None
 
     @property
+    def serving(self) -> list[_Child]:
+        """Those that serve a socket: they say when they are ready, and drain."""
+        return [*self.workers, *self.desk]
+
+    @property
     def children(self) -> list[_Child]:
-        return [self.prober, *self.workers]
+        return [self.prober, *self.serving]
 
 
 @dataclass(slots=True)
@@ -105,6 +126,7 @@ class Daemon:
 
     load: Callable[[], Service]
     _listener: socket.socket | None = None
+    _query_listener: socket.socket | None = None
     _generations: list[_Generation] = field(default_factory=list)
 
     def run(self) -> int:
@@ -113,6 +135,8 @@ class Daemon:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._listener = listener.listen(service.socket, service.socket_mode, service.socket_group)
         try:
+            if service.query is not None:
+                self._query_listener = _listen_for_queries(service.query)
             self._begin(service)
             _notify("READY=1")
             log.info("serving %s with %d workers", service.socket, service.workers)
@@ -145,9 +169,9 @@ class Daemon:
         for child in generation.children:
             self._fork(child)
         deadline = Deadline.after(_START_LIMIT_S)
-        while not all(child.is_ready for child in generation.workers):
-            _listen_for_ready(generation.workers, deadline)
-            dead = [child for child in generation.workers if _reap(child) is not None]
+        while not all(child.is_ready for child in generation.serving):
+            _listen_for_ready(generation.serving, deadline)
+            dead = [child for child in generation.serving if _reap(child) is not None]
             if dead or deadline.is_over:
                 self._generations.remove(generation)
                 _kill(generation)
@@ -175,11 +199,21 @@ class Daemon:
             grace_s = service.stop_grace_s
             return worker.Worker(filter_app, self._listener, control, grace_s).run()
 
+        def answer(control: socket.socket) -> int:
+            assert service.query is not None
+            assert self._query_listener is not None
+            theirs.close()
+            privileged.become(service.user)
+            answers = service.query.make_answer(PrivilegedClient(ours))
+            desk = query.Desk(self._query_listener, control, answers, service.query.limits)
+            return desk.run(service.stop_grace_s)
+
+        desk = () if service.query is None else (_Child(answer, "query process"),)
         workers = [
             _Child(partial(work, number), f"worker {number}")
             for number in range(1, service.workers + 1)
         ]
-        return _Generation(service, _Child(probe, "prober"), workers, channel)
+        return _Generation(service, _Child(probe, "prober"), workers, channel, desk)
 
     def _reload(self) -> None:
         """The new generation serves before the old one is told to drain."""
@@ -189,6 +223,8 @@ class Daemon:
             service = self.load()
             if service.socket != old.service.socket:
                 raise SetupError("[milter] socket cannot change at a reload: restart")
+            if _query_socket(service) != _query_socket(old.service):
+                raise SetupError("[query] socket cannot change at a reload: restart")
             self._begin(service)
         except BotmilterError as error:
             log.error("reload: the old configuration stays: %s", error)
@@ -202,8 +238,9 @@ class Daemon:
         _notify("STOPPING=1")
         for generation in self._generations:
             _drain(generation)
-        if self._listener is not None:
-            listener.take_down(self._listener)
+        for one in (self._listener, self._query_listener):
+            if one is not None:
+                listener.take_down(one)
         while self._generations:
             self._tick()
             came = signal.sigtimedwait(_SIGNALS, 0.1)
@@ -258,6 +295,16 @@ def _keep_to_one_cpu(number: int) -> None:
         os.sched_setaffinity(0, {cpus[-number % len(cpus)]})
 
 
+def _listen_for_queries(wanted: QueryService) -> socket.socket:
+    return listener.listen(
+        wanted.socket, wanted.socket_mode, wanted.socket_group, wanted.socket_owner, "query"
+    )
+
+
+def _query_socket(service: Service) -> str:
+    return service.query.socket if service.query is not None else ""
+
+
 def _be_child(child: _Child, control: socket.socket) -> NoReturn:
     """The child's whole life.  In a process group of its own: Ctrl-C is for the parent."""
     code = 70  # EX_SOFTWARE
@@ -303,18 +350,18 @@ def _reap(child: _Child) -> int | None:
 
 def _drain(generation: _Generation) -> None:
     generation.drain_until = Deadline.after(generation.service.stop_grace_s + _KILL_AFTER_S)
-    for child in generation.workers:
+    for child in generation.serving:
         if child.control is not None:
             with suppress(OSError):
-                child.control.send(b"d")
+                child.control.send(DRAIN)
 
 
 def _is_drained(generation: _Generation) -> bool:
     """Whether all its processes have ended; kills those whose grace is over."""
     assert generation.drain_until is not None
-    for child in generation.workers:
+    for child in generation.serving:
         _reap(child)
-    if any(child.pid for child in generation.workers) and not generation.drain_until.is_over:
+    if any(child.pid for child in generation.serving) and not generation.drain_until.is_over:
         return False
     _kill(generation)
     return True

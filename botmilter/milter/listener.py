@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
+import pwd
 import socket
 import stat
 from pathlib import Path
@@ -21,15 +22,18 @@ from botmilter.errors import SetupError
 BACKLOG = 1024
 
 
-def listen(address: str, mode: int = 0o660, group: str = "") -> socket.socket:
-    """The listening socket for *address*; raises SetupError saying what to do."""
+def listen(
+    address: str, mode: int = 0o660, group: str = "", owner: str = "", table: str = "milter"
+) -> socket.socket:
+    """The listening socket for *address*, as *table* of the configuration wants it; raises
+    SetupError saying what to do."""
     kind, _, where = address.partition(":")
     try:
         if kind in ("unix", "local"):
-            return _listen_unix(Path(where), mode, group)
+            return _listen_unix(Path(where), mode, group, owner, table)
         return _listen_inet(where, socket.AF_INET6 if kind == "inet6" else socket.AF_INET)
     except OSError as error:
-        raise SetupError(f"[milter] socket = {address!r}: {error.strerror or error}") from error
+        raise SetupError(f"[{table}] socket = {address!r}: {error.strerror or error}") from error
 
 
 def take_down(listener: socket.socket) -> None:
@@ -43,25 +47,25 @@ def take_down(listener: socket.socket) -> None:
     listener.close()
 
 
-def _listen_unix(path: Path, mode: int, group: str) -> socket.socket:
+def _listen_unix(path: Path, mode: int, group: str, owner: str, table: str) -> socket.socket:
     path.parent.mkdir(mode=0o755, exist_ok=True)  # /run is empty after each boot
-    _remove_stale(path)
+    _remove_stale(path, table)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o777 & ~mode)
     try:
         made.bind(str(path))
     finally:
         os.umask(before)
-    if group:
-        os.chown(path, -1, _group_id(group))
+    if group or owner:
+        os.chown(path, _user_id(owner, table), _group_id(group, table))
     return _listening(made)
 
 
-def _remove_stale(path: Path) -> None:
+def _remove_stale(path: Path, table: str) -> None:
     """Remove what a killed filter left at *path*; never another file, never a live socket."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise SetupError(f"{path} exists and is no socket: choose another [milter] socket")
+            raise SetupError(f"{path} exists and is no socket: choose another [{table}] socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -73,12 +77,21 @@ def _remove_stale(path: Path) -> None:
     raise SetupError(f"another filter listens on {path}: stop it, or choose another socket")
 
 
-def _group_id(group: str) -> int:
+def _group_id(group: str, table: str) -> int:
     try:
-        return grp.getgrnam(group).gr_gid
+        return grp.getgrnam(group).gr_gid if group else -1
     except KeyError:
         raise SetupError(
-            f"[milter] socket_group: there is no group {group!r} on this machine"
+            f"[{table}] socket_group: there is no group {group!r} on this machine"
+        ) from None
+
+
+def _user_id(owner: str, table: str) -> int:
+    try:
+        return pwd.getpwnam(owner).pw_uid if owner else -1
+    except KeyError:
+        raise SetupError(
+            f"[{table}] socket_owner: there is no user {owner!r} on this machine"
         ) from None
 
 

@@ -24,11 +24,10 @@ from pathlib import Path
 
 from botmilter.clock import Deadline
 from botmilter.milter import app
+from botmilter.milter.base import READY
 from botmilter.milter.listener import BACKLOG
 
 log = logging.getLogger(__name__)
-
-READY, DRAIN = b"r", b"d"
 
 #: A worker has few descriptors when it starts, and new ones get the lowest number.
 _DESCRIPTORS = 1024

@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from botmilter import header
 from botmilter.action import Action, Kind
 from botmilter.errors import ConfigError, SetupError
 from botmilter.milter.base import Begun, Judgement
-from botmilter.milter.daemon import Daemon, Service
+from botmilter.milter.daemon import Daemon, QueryService, Service
 from botmilter.milter.privileged import PrivilegedClient
+from botmilter.milter.query import Answer, Limits, Question
 from botmilter.milter.session import Transaction
 from botmilter.model import IPAddress
 from botmilter.net import ProbeGuard
@@ -119,6 +120,25 @@ class EchoJudge:
             return f"{type(error).__name__}: {error}"
 
 
+def answer(mark: str) -> Answer:
+    """Says what it was asked."""
+
+    def said(question: Question) -> dict[str, Any]:
+        if question.helo == "die":
+            os._exit(9)
+        return {"ip": str(question.ip), "helo": question.helo, "mark": mark, "pid": os.getpid()}
+
+    return said
+
+
+def _query(given: Mapping[str, Any]) -> QueryService | None:
+    if "query" not in given:
+        return None
+    mark = given.get("mark", "")
+    limits = Limits(at_once=4, per_minute=1000)
+    return QueryService(f"unix:{given['query']}", 0o600, "", "", limits, lambda _: answer(mark))
+
+
 def load(path: Path) -> Service:
     given = json.loads(path.read_text())
     if not isinstance(given, dict):
@@ -134,6 +154,7 @@ def load(path: Path) -> Service:
         pin_workers=given.get("pin_workers", True),
         stop_grace_s=given.get("stop_grace_s", 5.0),
         guard=guard,
+        query=_query(given),
         operations={"double": double, "status": status, "fail": fail, "die": die},
         make_judge=lambda client: EchoJudge(
             client, given.get("mark", ""), given.get("may_quarantine", False)
