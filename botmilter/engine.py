@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from botmilter import plan, score
 from botmilter.clock import Deadline
+from botmilter.counters import UNRECORDED, Recorder
 from botmilter.inquiry import Policy, Ticket
 from botmilter.measuring import Catch, Measurer, Points, interpret, not_run
 from botmilter.memory import Memory
@@ -56,13 +57,15 @@ class Engine:
         guard: ProbeGuard,
         rules: Rules,
         control_hosts: Sequence[IPAddress] = (),
+        recorder: Recorder = UNRECORDED,
     ) -> None:
         self._probes = tuple(probes)
         self._memory = memory
         self._scheduler = scheduler
         self._guard = guard
         self._rules = rules
-        self._measurer = Measurer(self._probes, memory, self._points, control_hosts)
+        self._measurer = Measurer(self._probes, memory, self._points, control_hosts, recorder)
+        self._recorder = recorder
         self._waiting: set[Ticket] = set()
         self._standings = Standings(memory.at_hand)
 
@@ -80,6 +83,8 @@ class Engine:
             ticket.standing = self._standings.find(target, policy)
             if ticket.standing is None:
                 self._look_around(ticket, target)
+            else:
+                self._recorder.recalled("memory", len(probes))
         return ticket
 
     def result(
@@ -137,28 +142,35 @@ class Engine:
         """Take in what needs no waiting, then ask the store for the rest, off this thread."""
         refusal = self._guard.refusal(target.ip)
         keys: dict[str, str] = {}
+        at_hand = 0
         for name, probe in ticket.probes.items():
             key = probe.store_key(target)
             if refusal and (probe.sends_to_host or not self._guard.is_routable(target.ip)):
                 ticket.seen[name] = not_run(probe, target, Status.SKIPPED, refusal)
             elif (seen := self._memory.at_hand(name, key)) is not None:
                 ticket.seen[name] = seen
+                at_hand += 1
             else:
                 keys[name] = key
+        self._recorder.recalled("memory", at_hand)
         if not keys:
             return
         if not ticket.settled:
             self._scheduler.later(ticket.policy.settle_s, lambda: self._settle(ticket))
         if self._memory.is_local:
+            self._recorder.recalled("nowhere", len(keys))
             self._advance(ticket)
             return
 
         def recall() -> Catch:
-            found = (
+            found = [
                 self._memory.recall(name, key, self._points(ticket.probes[name], target))
                 for name, key in keys.items()
-            )
-            return tuple(seen for seen in found if seen is not None)
+            ]
+            known = tuple(seen for seen in found if seen is not None)
+            self._recorder.recalled("store", len(known))
+            self._recorder.recalled("nowhere", len(found) - len(known))
+            return known
 
         ticket.recalling = True
         self._submit(ticket, RECALL_LANE, " ".join([RECALL_LANE, *keys.values()]), recall)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from botmilter import plan
 from botmilter.clock import Deadline
+from botmilter.counters import UNRECORDED, Recorder
 from botmilter.health import Health, Sameness
 from botmilter.memory import Memory
 from botmilter.model import IPAddress, Observation, Signal, Status, Target
@@ -44,9 +45,11 @@ class Measurer:
         memory: Memory,
         points: Callable[[Probe, Target], Points],
         control_hosts: Sequence[IPAddress] = (),
+        recorder: Recorder = UNRECORDED,
     ) -> None:
         self._memory = memory
         self._points = points
+        self._recorder = recorder
         self._health: Mapping[str, Health] = {probe.name: Health() for probe in probes}
         self._doubts = {probe.name: _Doubt() for probe in probes if probe.shows_life}
         self._controls = tuple(Target(ip) for ip in control_hosts)
@@ -69,6 +72,7 @@ class Measurer:
             if probe.sends_to_host and (limit := self._memory.over_rate(target.ip)):
                 return (not_run(probe, target, Status.SKIPPED, limit),)
             seen = self._ask(probe, target)
+            self._recorder.measured(seen)
             self._memory.remember(seen, points(seen))
             return (seen,)
         finally:

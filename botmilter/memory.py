@@ -107,6 +107,8 @@ class Memory:
         self._held_since: dict[str, float] = {}
         self.refused_by_rate = 0
         """Measurements not made for a rate limit's sake, since the start."""
+        self.errors = 0
+        """Calls of the store that failed."""
 
     @property
     def is_local(self) -> bool:
@@ -223,6 +225,7 @@ class Memory:
         try:
             answer = ask()
         except StoreError as error:
+            self.errors += 1
             self._cannot_write = self._cannot_write or writes
             self._note(Status.FAILED, str(error))
             return otherwise

@@ -14,6 +14,7 @@ from typing import Any
 from botmilter import action, seal
 from botmilter.config import Probes, Settings
 from botmilter.config import Store as StoreSettings
+from botmilter.counters import UNRECORDED, Recorder
 from botmilter.engine import RECALL_LANE, Engine
 from botmilter.errors import ConfigError, SetupError, StoreError
 from botmilter.inquiry import Policy
@@ -143,6 +144,7 @@ def machine(
     probes: Sequence[Probe],
     known_since: float | None = None,
     shared: Store | None = None,
+    recorder: Recorder = UNRECORDED,
 ) -> Machine:
     """The engine over *probes*, in order of cost, and over *shared* or else the store that the
     *settings* name, which may raise SetupError.
@@ -166,7 +168,7 @@ def machine(
         HeldBy(holder, frozenset({"smtp", "ping", "osdetect", "p0f", "dnsbl"})),
     )
     scheduler, controls = _scheduler(settings, probes), settings.probe.control_hosts
-    engine = Engine(probes, memory, scheduler, the_guard, the_rules, controls)
+    engine = Engine(probes, memory, scheduler, the_guard, the_rules, controls, recorder)
     return Machine(engine, tuple(probes), the_rules, the_guard, shared, memory)
 
 

@@ -185,6 +185,10 @@ class App:
             connection.abandon()
         return int(milter.CONTINUE)
 
+    def finish(self) -> None:
+        """The last session is over."""
+        self._judge.close()
+
     # -- helpers --------------------------------------------------------------------------------
 
     def _begin(self, ctx: Context, connection: Connection) -> None:

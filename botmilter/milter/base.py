@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from botmilter.action import MARK, Action
 from botmilter.milter.session import Transaction
+from botmilter.model import Verdict
 
 #: When a judgement begins, at the latest at the end of the mail: as the client connects, at DATA,
 #: or with the whole header known.
@@ -30,6 +31,8 @@ class Judgement:
     log: Mapping[str, str]
     """For the one line in the log; any text."""
     action: Action = MARK
+    verdict: Verdict | None = None
+    """None where it was not we who judged."""
 
 
 class Begun(Protocol):
@@ -64,3 +67,6 @@ class Judge(Protocol):
     ) -> Judgement:
         """The verdict over the whole *mail*, within the judge's own budget.  Takes *begun* over.
         *while_waiting* is called every few seconds of a long wait, on the caller's thread."""
+
+    def close(self) -> None:
+        """The process ends: no mail comes any more."""

@@ -71,7 +71,10 @@ class MailJudge:
         if self._key is not None:
             fields += (self._seal(self._key, fields[0][1], mail),)
         acted = action.decide(verdict, self._rules, self._count_tempfail)
-        return Judgement(fields, {**log_fields(verdict), **acted.log}, acted)
+        return Judgement(fields, {**log_fields(verdict), **acted.log}, acted, verdict)
+
+    def close(self) -> None:
+        """What was learnt is in the store by now."""
 
     def _seal(self, key: bytes, verdict: str, mail: Transaction) -> tuple[str, str]:
         message_id = next(iter(_values(mail, "Message-ID")), "")

@@ -70,7 +70,10 @@ class Worker:
                 self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._drain(Deadline.after(self._stop_grace_s))
-        os._exit(0)
+        try:
+            self._app.finish()
+        finally:
+            os._exit(0)
 
     def _drain(self, deadline: Deadline) -> None:
         """Until two looks find no session: one may have been accepted just before."""

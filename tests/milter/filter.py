@@ -87,6 +87,9 @@ class EchoJudge:
             action=ACTIONS.get(mail.sender_domain or "", Action()),
         )
 
+    def close(self) -> None:
+        logging.info("judge closed")
+
     def _seen(self, mail: Transaction, begun: Begun | None) -> dict[str, object]:
         hop = mail.hop
         return {
