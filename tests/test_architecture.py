@@ -56,13 +56,14 @@ ONLY_BASE = {
 #: The commands that are there for one face alone.
 COMMANDS_OF: dict[str, frozenset[str]] = {
     "milter": frozenset({"cli.run", "cli.answers"}),
-    "survey": frozenset({"cli.survey", "cli.report"}),
+    "survey": frozenset({"cli.survey", "cli.surveyor", "cli.worker", "cli.report"}),
 }
 
 #: The one module, or package, that imports each foreign package.
 FOREIGN: dict[str, str] = {
     "click": "cli",
     "dns": "lookup",
+    "dramatiq": "survey.dispatch",
     "matplotlib": "survey.charts",
     "Milter": "milter.app",
     "milter": "milter.app",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -20,65 +22,63 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from botmilter.cli import build
+from botmilter.cli import surveyor
 from botmilter.cli.common import config_options, settings, trust_option
 from botmilter.cli.report import show_survey
 from botmilter.config import Settings
 from botmilter.errors import InputError, SetupError
-from botmilter.inquiry import Policy
 from botmilter.model import IPNetwork
 from botmilter.survey import analyse, logs, records
 from botmilter.survey.intake import Counts, Intake, again
-from botmilter.survey.records import Journal, Record
+from botmilter.survey.records import Host, Journal, Record
 from botmilter.survey.run import Surveyor, measured, settled
 from botmilter.survey.worklist import WorkList
-
-#: Hosts under way for each nmap: the others wait for ping, SMTP or DNS meanwhile.
-_HOSTS_PER_NMAP = 4
-#: No more than the hosts under way ever wait.
-_ROOM = "probe.queue_limit=100000"
 
 
 @dataclass(frozen=True, slots=True)
 class _Wishes:
-    """How to measure, beside the settings."""
+    """What the command line says beside the settings."""
 
+    places: tuple[str, ...]
+    out: Path | None
+    trust: tuple[IPNetwork, ...]
+    all_hops: bool
     probe_claimed: bool
+    resume: bool
+    move_to: Path | None
+    repeat: Path | None
+    rejudge: Path | None
+    queue: str | None
     at_once: int
+
+    def check(self) -> None:
+        """Raises UsageError."""
+        if self.rejudge is not None:
+            if self.places or self.repeat is not None:
+                raise click.UsageError("--rejudge takes neither MAIL nor --repeat")
+        elif self.out is None:
+            raise click.UsageError("--out DIR is needed")
+        elif bool(self.places) == (self.repeat is not None) and (self.places or not self.resume):
+            raise click.UsageError("name mails, or a survey to --repeat")
+
+
+_FOLDER = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("places", nargs=-1, metavar="MAIL...")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The survey's folder.")
+@click.option("--out", type=_FOLDER, metavar="DIR", help="The survey's folder.")
 @config_options
 @trust_option
 @click.option("--all-hops", is_flag=True, help="Every relay of the chain, not the origin alone.")
 @click.option("--probe-claimed", is_flag=True, help="Also relays that only the sender claims.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run was.")
-@click.option("--move-to", type=click.Path(path_type=Path), metavar="DIR", help="Move mails taken.")
-@click.option("--repeat", type=click.Path(path_type=Path), metavar="DIR", help="Same hosts again.")
-@click.option("--rejudge", type=click.Path(path_type=Path), metavar="DIR", help="No packet.")
-@click.option(
-    "--at-once",
-    type=click.IntRange(1, 256),
-    default=16,
-    show_default=True,
-    help="nmaps at the same time.",
-)
-def command(
-    places: tuple[str, ...],
-    out: Path | None,
-    config_file: Path | None,
-    overrides: tuple[str, ...],
-    trust: tuple[IPNetwork, ...],
-    all_hops: bool,
-    probe_claimed: bool,
-    resume: bool,
-    move_to: Path | None,
-    repeat: Path | None,
-    rejudge: Path | None,
-    at_once: int,
-) -> None:
+@click.option("--move-to", type=_FOLDER, metavar="DIR", help="Move mails taken.")
+@click.option("--repeat", type=_FOLDER, metavar="DIR", help="Same hosts again.")
+@click.option("--rejudge", type=_FOLDER, metavar="DIR", help="No packet.")
+@click.option("--queue", metavar="URL", help="Redis: have botmilter worker processes measure.")
+@surveyor.at_once_option
+def command(config_file: Path | None, overrides: tuple[str, ...], **given: Any) -> None:
     """Measure the hosts that sent the mails of whole mailboxes.
 
     MAIL is a file, an mbox, a Maildir, a directory of mails, or - for standard input.  Each host
@@ -89,7 +89,8 @@ def command(
     are judged anew by the settings given, and written to --out where that is named.
 
     Exit code 0: all measured; 66: a MAIL or DIR cannot be read; 69: another survey runs in DIR,
-    or an interrupted run needs --resume; 78: the configuration; 130: interrupted.
+    an interrupted run needs --resume, or the queue is lost; 78: the configuration;
+    130: interrupted.
 
     \b
     Examples:
@@ -97,25 +98,25 @@ def command(
       $ botmilter survey --resume --out august Maildir/
       $ botmilter survey --repeat august --out october
       $ botmilter survey --rejudge august --set weights.os.client=4
+      $ botmilter survey --queue redis://:secret@queue.example/0 --out august Maildir/
     """
-    if rejudge is not None:
-        if places or repeat is not None:
-            raise click.UsageError("--rejudge takes neither MAIL nor --repeat")
-        _rejudge(rejudge, out, settings(config_file, overrides))
-        return
-    if out is None:
-        raise click.UsageError("--out DIR is needed")
-    if bool(places) == (repeat is not None) and not (resume and not places):
-        raise click.UsageError("name mails, or a survey to --repeat")
-    chosen = settings(config_file, (f"probe.osdetect.at_once={at_once}", _ROOM, *overrides))
-    chosen = _trusting(chosen, trust)
-    wishes = _Wishes(probe_claimed, at_once)
+    wishes = _Wishes(**given)
+    wishes.check()
+    if wishes.rejudge is not None:
+        _rejudge(wishes.rejudge, wishes.out, settings(config_file, overrides))
+    elif wishes.out is not None:
+        chosen = settings(config_file, (*surveyor.overriding(wishes.at_once), *overrides))
+        _survey(wishes, wishes.out, _trusting(chosen, wishes.trust))
+
+
+def _survey(wishes: _Wishes, out: Path, chosen: Settings) -> None:
     with WorkList(out) as work, Journal(out) as journal:
-        run = _run_number(work, out, resume)
-        if repeat is not None:
-            again(records.latest(repeat).values(), work, run)
-        _take_in(Intake(work, run, chosen.trust, all_hops, move_to), places)
-        _measure_all(work, journal, out, run, chosen, wishes)
+        run = _run_number(work, out, wishes.resume)
+        if wishes.repeat is not None:
+            again(records.latest(wishes.repeat).values(), work, run)
+        intake = Intake(work, run, chosen.trust, wishes.all_hops, wishes.move_to)
+        _take_in(intake, wishes.places)
+        _measure_all(_Folder(out, work, journal, run), chosen, wishes)
     show_survey(Console(), [analyse.seen(one.to_json()) for one in records.latest(out).values()])
 
 
@@ -152,36 +153,67 @@ def _take_in(intake: Intake, places: Iterable[str]) -> None:
         )
 
 
-def _measure_all(
-    work: WorkList,
-    journal: Journal,
-    out: Path,
-    run: int,
-    chosen: Settings,
-    wishes: _Wishes,
-) -> None:
-    done = {record.host.ip for record in _of_run(out, run)}
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A survey's folder, open for one run."""
+
+    path: Path
+    work: WorkList
+    journal: Journal
+    run: int
+
+    def records(self) -> Iterator[Record]:
+        return (record for record in records.read(self.path) if record.run == self.run)
+
+    def write(self, record: Record) -> None:
+        logs.write(record, self.path / "logs")
+        self.journal.append(record)
+
+
+def _measure_all(folder: _Folder, chosen: Settings, wishes: _Wishes) -> None:
+    work, run = folder.work, folder.run
+    done = {record.host.ip for record in folder.records()}
     left = [ip for ip in work.addresses(run) if ip not in done]
-    surveyor = _surveyor(chosen, wishes, work.began_at(run))
-    folder = out / "logs"
-    folder.mkdir(exist_ok=True)
-    found = measured(
-        left,
-        lambda ip: surveyor.measure(run, work.host(run, ip, chosen.trust)),
-        wishes.at_once * _HOSTS_PER_NMAP,
-    )
+    (folder.path / "logs").mkdir(exist_ok=True)
+    since = work.began_at(run)
+    judge = surveyor.make(chosen, since, wishes.probe_claimed)
+
+    def host(ip: str) -> Host:
+        return work.host(run, ip, chosen.trust)
+
+    if wishes.queue is None:
+        threads = wishes.at_once * surveyor.HOSTS_PER_NMAP
+        found = measured(left, lambda ip: judge.measure(run, host(ip)), threads)
+    else:
+        found = _by_workers(folder, left, host, judge, wishes)
     with closing(found):
         for record in _with_bar(found, len(done), len(done) + len(left)):
-            logs.write(record, folder)
-            journal.append(record)
-    for record in settled(lambda: _of_run(out, run), surveyor.rejudge):
-        logs.write(record, folder)
-        journal.append(record)
+            folder.write(record)
+    for record in settled(folder.records, judge.rejudge):
+        folder.write(record)
     work.end(run)
 
 
-def _of_run(out: Path, run: int) -> Iterator[Record]:
-    return (record for record in records.read(out) if record.run == run)
+def _by_workers(
+    folder: _Folder,
+    left: Sequence[str],
+    host: Callable[[str], Host],
+    judge: Surveyor,
+    wishes: _Wishes,
+) -> Generator[Record, None, None]:
+    """What gets no packet by our settings stays here: the workers' may differ."""
+    dispatch = surveyor.dispatch()
+    here = [ip for ip in left if not judge.would_send(host(ip))]
+    for ip in here:
+        yield judge.measure(folder.run, host(ip))
+    there = set(left) - set(here)
+    since = folder.work.began_at(folder.run)
+    survey = dispatch.survey_id(folder.path, folder.run, since)
+    with closing(dispatch.Link(str(wishes.queue))) as link:
+        desk = dispatch.Desk(link, survey, folder.run, since, wishes.probe_claimed, host)
+        found = desk.measured([ip for ip in left if ip in there], partial(click.echo, err=True))
+        with closing(found):
+            yield from map(judge.rejudge, found)
 
 
 def _trusting(chosen: Settings, trust: tuple[IPNetwork, ...]) -> Settings:
@@ -189,15 +221,6 @@ def _trusting(chosen: Settings, trust: tuple[IPNetwork, ...]) -> Settings:
     table = chosen.trust_table
     more = table.model_copy(update={"networks": (*table.networks, *trust)})
     return chosen.model_copy(update={"trust_table": more})
-
-
-def _surveyor(chosen: Settings, wishes: _Wishes, since: float) -> Surveyor:
-    probes = build.probes(chosen)
-    machine = build.machine(chosen, probes, known_since=since)
-    # all probes of all hosts under way may queue for a thread
-    longest_s = sum(probe.limit_s for probe in probes) * _HOSTS_PER_NMAP
-    policy = replace(machine.policy(chosen, longest_s), thorough=True, settle_s=0.0)
-    return Surveyor(machine.engine, policy, wishes.probe_claimed)
 
 
 def _with_bar(found: Iterator[Record], done: int, total: int) -> Iterator[Record]:
@@ -217,10 +240,9 @@ def _with_bar(found: Iterator[Record], done: int, total: int) -> Iterator[Record
 
 
 def _rejudge(folder: Path, out: Path | None, chosen: Settings) -> None:
-    probes = build.probes(chosen)
-    surveyor = Surveyor(build.machine(chosen, probes).engine, Policy(0.0, frozenset()))
+    judge = surveyor.make(chosen, 0.0)
     former = records.latest(folder)
-    judged = {ip: surveyor.rejudge(record) for ip, record in former.items()}
+    judged = {ip: judge.rejudge(record) for ip, record in former.items()}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         if (out / records.FILE).exists():

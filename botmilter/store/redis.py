@@ -23,6 +23,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -75,12 +76,12 @@ class RedisStore:
     """The store at *url*.  Connects at first use, again by itself after a loss."""
 
     def __init__(self, url: str) -> None:
-        self._shown_url = _without_password(url)
+        self._shown_url = without_password(url)
         self._owner = secrets.token_hex(8)
         self._making = threading.Lock()
         self._made: Any = None
         try:
-            self._make = _maker(url)
+            self._make = maker(url)
         except (ValueError, redis.RedisError) as error:
             raise StoreError(f"{self._shown_url}: {error}") from error
 
@@ -145,19 +146,24 @@ class RedisStore:
         if self._made is not None:
             self._made.close()
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (redis.RedisError, RedisClusterException, OSError) as error:
-            raise StoreError(f"{self._shown_url}: {type(error).__name__}: {error}") from error
+    def _errors(self) -> AbstractContextManager[None]:
+        return errors(self._shown_url)
 
 
-def _maker(url: str) -> Callable[[], Any]:
+@contextlib.contextmanager
+def errors(shown_url: str) -> Iterator[None]:
+    """Whatever redis-py raises within comes out as StoreError that names *shown_url*."""
+    try:
+        yield
+    except (redis.RedisError, RedisClusterException, OSError) as error:
+        raise StoreError(f"{shown_url}: {type(error).__name__}: {error}") from error
+
+
+def maker(url: str, timeout_s: float = TIMEOUT_S) -> Callable[[], Any]:
     """What makes the client for *url*.  Raises ValueError where that is none."""
     limits: dict[str, Any] = {
-        "socket_timeout": TIMEOUT_S,
-        "socket_connect_timeout": TIMEOUT_S,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 1),  # once: a connection that a restart has closed
     }
     parts = urlsplit(url)
@@ -195,6 +201,7 @@ def _sentinel(parts: SplitResult, limits: dict[str, Any]) -> Any:
     )
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """*url* as it may be shown."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -20,15 +20,15 @@ from dataclasses import dataclass, replace
 from botmilter.engine import Engine
 from botmilter.inquiry import Policy
 from botmilter.model import Hop, HopKind, HopSource, Observation, Origin, OriginWhy, Status, Verdict
-from botmilter.net import parse_ip
+from botmilter.net import ProbeGuard, parse_ip
 from botmilter.survey.records import Host, Record, verdict_json
 
 CLAIMED = "claimed only, not probed"
 _RATE_LIMIT = "rate limit"
 #: Windows of the limits by minute begin with the minute.
-_WINDOW_S = 60.0
+WINDOW_S = 60.0
 #: After so many windows the host is recorded as it is: the limit for one host is by the hour.
-_WINDOWS_AT_MOST = 70
+WINDOWS_AT_MOST = 70
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,14 @@ class Surveyor:
 
     engine: Engine
     policy: Policy
+    guard: ProbeGuard
     probe_claimed: bool = False
+
+    def would_send(self, host: Host) -> bool:
+        """Whether *host* would get packets."""
+        ip = parse_ip(host.ip)
+        may_be = host.is_proved or self.probe_claimed
+        return may_be and ip is not None and self.guard.refusal(ip) is None
 
     def measure(self, run: int, host: Host) -> Record:
         """Blocks at most the policy's budget."""
@@ -97,17 +104,22 @@ def _work(
         except BaseException as error:  # the caller's to raise
             done.put(error)
             return
-        if _is_limited(record) and item.windows < _WINDOWS_AT_MOST:
+        if is_limited(record) and item.windows < WINDOWS_AT_MOST:
             todo.put_back(item)
         else:
             done.put(record)
 
 
-def _is_limited(record: Record) -> bool:
+def is_limited(record: Record) -> bool:
+    """Whether the host should be tried again in the limits' next window."""
     return any(
         one.status is Status.SKIPPED and one.reason.startswith(_RATE_LIMIT)
         for one in record.observations
     )
+
+
+def to_next_window_s() -> float:
+    return WINDOW_S - time.time() % WINDOW_S
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -138,7 +150,7 @@ class _ToDo:
             return None
 
     def put_back(self, item: _Item) -> None:
-        due_at = (time.time() // _WINDOW_S + 1) * _WINDOW_S
+        due_at = time.time() + to_next_window_s()
         with self._changed:
             again = _Item(due_at, next(self._numbers), item.ip, item.windows + 1)
             heapq.heappush(self._heap, again)

@@ -27,7 +27,7 @@ def surveyor(probes: Iterable[FakeProbe], *overrides: str, probe_claimed: bool =
     settings = config.load(None, (*_LAB, *overrides))
     machine = build.machine(settings, tuple(probes))
     policy = replace(machine.policy(settings, 5.0), thorough=True)
-    return Surveyor(machine.engine, policy, probe_claimed)
+    return Surveyor(machine.engine, policy, machine.guard, probe_claimed)
 
 
 def bot_probes() -> list[FakeProbe]:
@@ -120,7 +120,7 @@ def test_closed_in_the_middle_it_starts_no_more() -> None:
 
 
 def test_a_host_that_met_a_rate_limit_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_WINDOW_S", 0.05)
+    monkeypatch.setattr(run, "WINDOW_S", 0.05)
     limited = Observation("smtp", "k", Status.SKIPPED, reason="rate limit: in all")
     tries: Counter[str] = Counter()
 
@@ -135,8 +135,8 @@ def test_a_host_that_met_a_rate_limit_is_tried_again(monkeypatch: pytest.MonkeyP
 
 
 def test_a_limit_that_never_lifts_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_WINDOW_S", 0.01)
-    monkeypatch.setattr(run, "_WINDOWS_AT_MOST", 2)
+    monkeypatch.setattr(run, "WINDOW_S", 0.01)
+    monkeypatch.setattr(run, "WINDOWS_AT_MOST", 2)
     limited = Observation("smtp", "k", Status.SKIPPED, reason="rate limit: 198.18.0.1")
     (found,) = measured(HOSTS[:1], lambda ip: record(ip, limited), 1)
     assert found.observations == (limited,)
