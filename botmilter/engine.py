@@ -23,6 +23,7 @@ from botmilter.measuring import Catch, Measurer, Points, interpret, not_run
 from botmilter.memory import Memory
 from botmilter.model import IPAddress, Label, Observation, Origin, Signal, Status, Target, Verdict
 from botmilter.net import ProbeGuard
+from botmilter.notices import OPTED_OUT
 from botmilter.probes.base import Probe
 from botmilter.scheduler import LaneState, Scheduler
 from botmilter.score import Rules
@@ -80,7 +81,8 @@ class Engine:
         probes = [probe for probe in self._probes if probe.name in policy.probes]
         ticket = Ticket(origin, target, policy, probes if target is not None else ())
         if target is not None:
-            ticket.standing = self._standings.find(target, policy)
+            if not self._memory.is_opted_out(target.ip):
+                ticket.standing = self._standings.find(target, policy)
             if ticket.standing is None:
                 self._look_around(ticket, target)
             else:
@@ -141,6 +143,8 @@ class Engine:
     def _look_around(self, ticket: Ticket, target: Target) -> None:
         """Take in what needs no waiting, then ask the store for the rest, off this thread."""
         refusal = self._guard.refusal(target.ip)
+        if refusal is None and self._memory.is_opted_out(target.ip):
+            refusal = OPTED_OUT
         keys: dict[str, str] = {}
         at_hand = 0
         for name, probe in ticket.probes.items():

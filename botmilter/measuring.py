@@ -69,8 +69,8 @@ class Measurer:
             seen = self._memory.recall(probe.name, key, points)
             if seen is not None:
                 return (seen,)
-            if probe.sends_to_host and (limit := self._memory.over_rate(target.ip)):
-                return (not_run(probe, target, Status.SKIPPED, limit),)
+            if probe.sends_to_host and (refusal := self._memory.refusal(target.ip)):
+                return (not_run(probe, target, Status.SKIPPED, refusal),)
             seen = self._ask(probe, target)
             self._recorder.measured(seen)
             self._memory.remember(seen, points(seen))

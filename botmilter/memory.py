@@ -1,12 +1,14 @@
 """What was learnt: this process's cache in front of a store that others may share.
 
 The store may be slow, stalled or gone.  Its loss is logged once, its return once, and meanwhile
-everything goes on with the cache alone.
+everything goes on with the cache alone.  What an administrator had forgotten, or who opted out,
+reaches it by :mod:`botmilter.notices`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +19,8 @@ from botmilter.errors import StoreError
 from botmilter.health import Health
 from botmilter.model import IPAddress, Observation, Status
 from botmilter.net import host_key, printable, site_network
-from botmilter.store.base import Store, Window
+from botmilter.notices import Noticed
+from botmilter.store.base import Cache, Store, Window
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +56,18 @@ class Lifetimes:
     """Evidence that says nothing either way."""
     failed_s: float
     """A failure, in this process only: long enough not to retry for each mail."""
+    keep_s: float = math.inf
+    """None of them is longer."""
 
     @property
     def longest_s(self) -> float:
-        return max(self.clears_s, self.accuses_s, self.unknown_s)
+        return min(self.keep_s, max(self.clears_s, self.accuses_s, self.unknown_s))
 
     def of(self, seen: Observation, points: float) -> float:
         """Seconds to keep *seen*, whose signals weigh *points* in all."""
+        return min(self.keep_s, self._believed_s(seen, points))
+
+    def _believed_s(self, seen: Observation, points: float) -> float:
         if not seen.status.is_evidence:
             return self.failed_s
         meant = self.accuses_s if points > 0 else self.clears_s if points < 0 else self.unknown_s
@@ -91,7 +99,7 @@ class Memory:
 
     def __init__(
         self,
-        cache: Store,
+        cache: Cache,
         store: Store,
         lifetimes: Lifetimes,
         rates: Rates,
@@ -104,6 +112,7 @@ class Memory:
         self._rates = rates
         self._health = Health()
         self._cannot_write = False
+        self._noticed = Noticed(store, self._forget_copies)
         self._held_since: dict[str, float] = {}
         self.refused_by_rate = 0
         """Measurements not made for a rate limit's sake, since the start."""
@@ -128,9 +137,13 @@ class Memory:
             return seen
         if self._cannot_write:  # what is full still answers, which must not pass for a recovery
             return None
+        forgotten = self._noticed.forgotten
         seen = self._ask_store(lambda: self._store.get(probe, key, time.time()), None, writes=False)
         if seen is not None:
-            self._keep(seen, self._lifetimes.of(seen, points(seen)), self._cache)
+            ttl_s = self._lifetimes.of(seen, points(seen))
+            with self._noticed.copying:
+                if self._noticed.forgotten == forgotten:
+                    self._keep(seen, ttl_s, self._cache)
         return seen
 
     def remember(self, seen: Observation, points: float) -> None:
@@ -178,7 +191,26 @@ class Memory:
             time.sleep(deadline.left(CLAIM_POLL_S))
         return True
 
-    def over_rate(self, ip: IPAddress) -> str | None:
+    def is_opted_out(self, ip: IPAddress) -> bool:
+        """Whether *ip*'s network does not want our packets, as far as this process knows."""
+        return self._noticed.is_opted_out(ip)
+
+    def look(self) -> None:
+        """See what an administrator did; to be called every ``notices.LOOK_EVERY_S`` seconds.
+        Waits for the store."""
+        self._noticed.look()
+
+    def _forget_copies(self) -> None:
+        self._held_since.clear()
+        if not self.is_local:
+            self._cache.clear()
+
+    def refusal(self, ip: IPAddress) -> str | None:
+        """Why *ip* must not be sent a packet now, or None, and then one more measurement of it is
+        counted.  May wait for the store."""
+        return self._noticed.refusal(ip) or self._over_rate(ip)
+
+    def _over_rate(self, ip: IPAddress) -> str | None:
         """Count one more measurement of *ip*, or tell which limit it would break.
 
         Over all who share the store, or in this process alone while it is out of reach.
@@ -209,11 +241,14 @@ class Memory:
 
     def purge(self) -> int:
         """Drop what has expired, here and in the store; returns how many.  Waits for the store."""
-        now = time.time()
-        dropped = self._cache.purge(now)
+        now, keep_s = time.time(), self._lifetimes.keep_s
+        for key, since in list(self._held_since.items()):
+            if since + keep_s <= now:
+                self._held_since.pop(key, None)
+        dropped = self._cache.purge(now, keep_s)
         if self.is_local:
             return dropped
-        return dropped + self._ask_store(lambda: self._store.purge(now), 0)
+        return dropped + self._ask_store(lambda: self._store.purge(now, keep_s), 0)
 
     def release(self, key: str) -> None:
         self._ask_store(lambda: self._store.release(key), None)

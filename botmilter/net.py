@@ -8,7 +8,7 @@ never make us send a packet to a third party.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -59,6 +59,25 @@ def is_in(ip: IPAddress, networks: Sequence[IPNetwork]) -> bool:
         if ip in network:
             return True
     return False
+
+
+class NetworkSet:
+    """Many networks that are asked often: one look-up for each size of network there is."""
+
+    def __init__(self, networks: Iterable[IPNetwork]) -> None:
+        self._by_size: dict[tuple[int, int], set[int]] = {}
+        for network in networks:
+            unused = network.max_prefixlen - network.prefixlen
+            first = int(network.network_address) >> unused
+            self._by_size.setdefault((network.version, unused), set()).add(first)
+
+    def __contains__(self, ip: IPAddress) -> bool:
+        ip = canonical(ip)
+        number = int(ip)
+        return any(
+            ip.version == version and number >> unused in firsts
+            for (version, unused), firsts in self._by_size.items()
+        )
 
 
 def reverse_name(ip: IPAddress) -> str:

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("config", "profiles", "kinds", "problems", "toml", "survey.analyse"),
     ),
     ("lookup", "probes", "store", "mailbox", "interfaces"),
-    ("scheduler", "memory", "standing", "inquiry", "measuring", "engine"),
+    ("scheduler", "notices", "memory", "standing", "inquiry", "measuring", "engine"),
     ("milter", "survey"),
     ("cli", "__main__"),
 )
@@ -50,6 +50,7 @@ ONLY_BASE = {
     "engine": ("probes", "store"),
     "inquiry": ("probes",),
     "memory": ("store",),
+    "notices": ("store",),
     "measuring": ("probes", "store"),
 }
 

@@ -78,10 +78,10 @@ class Flaky(MemoryStore):
             raise StoreError("connection refused")
         return super().claim(key, for_s)
 
-    def purge(self, now: float) -> int:
+    def purge(self, now: float, keep_s: float) -> int:
         if self.down:
             raise StoreError("connection refused")
-        return super().purge(now)
+        return super().purge(now, keep_s)
 
 
 def test_a_lost_store_is_logged_once_and_so_is_its_return(

@@ -154,11 +154,10 @@ def machine(
     """
     shared = shared or store(settings.store)
     the_guard, the_rules = guard(settings), rules(settings)
-    is_local = isinstance(shared, MemoryStore)
-    fresh = shared if is_local or known_since is None else FreshStore(shared, known_since)
+    cache = shared if isinstance(shared, MemoryStore) else MemoryStore(settings.store.cache_rows)
     memory = Memory(
-        shared if is_local else MemoryStore(settings.store.cache_rows),
-        fresh,
+        cache,
+        shared if shared is cache or known_since is None else FreshStore(shared, known_since),
         lifetimes(settings.store),
         Rates(
             settings.probe.in_all_per_minute,
@@ -216,12 +215,12 @@ def guard(settings: Settings) -> ProbeGuard:
 
 
 def lifetimes(settings: StoreSettings) -> Lifetimes:
-    keep_s = settings.keep_days * _DAY_S
     return Lifetimes(
-        clears_s=min(keep_s, settings.clears_days * _DAY_S),
-        accuses_s=min(keep_s, settings.accuses_minutes * 60),
-        unknown_s=min(keep_s, settings.unknown_minutes * 60),
+        clears_s=settings.clears_days * _DAY_S,
+        accuses_s=settings.accuses_minutes * 60,
+        unknown_s=settings.unknown_minutes * 60,
         failed_s=settings.failed_s,
+        keep_s=settings.keep_days * _DAY_S,
     )
 
 

@@ -25,6 +25,7 @@ from botmilter.milter.daemon import Daemon, QueryService, Service
 from botmilter.milter.judge import MailJudge
 from botmilter.milter.privileged import CAP_NET_RAW, PrivilegedClient, permitted
 from botmilter.milter.query import Answer, Limits
+from botmilter.notices import LOOK_EVERY_S
 from botmilter.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ def _query(chosen: Settings, store: Store) -> QueryService | None:
 
 def _answer(chosen: Settings, client: PrivilegedClient, store: Store) -> Answer:
     machine = build.machine(chosen, build.probes(chosen, client.operation), shared=store)
+    _keep_up(machine.memory)
     return Answers(machine, chosen)
 
 
@@ -119,7 +121,7 @@ def _shortcomings(chosen: Settings) -> Iterator[str]:
 
 def _judge(chosen: Settings, client: PrivilegedClient, key: bytes | None, store: Store) -> Judge:
     machine = build.machine(chosen, build.probes(chosen, client.operation), shared=store)
-    threading.Thread(target=_purge_regularly, args=(machine.memory,), daemon=True).start()
+    _keep_up(machine.memory)
     policy = machine.policy(chosen)
     header = chosen.header
     return MailJudge(
@@ -135,11 +137,24 @@ def _judge(chosen: Settings, client: PrivilegedClient, key: bytes | None, store:
     )
 
 
+def _keep_up(memory: Memory) -> None:
+    """Begin what a process that serves has to do by itself."""
+    for regularly in (_purge_regularly, _look_regularly):
+        threading.Thread(target=regularly, args=(memory,), daemon=True).start()
+
+
 def _purge_regularly(memory: Memory) -> None:
     """So that nothing is kept longer than [store] keep_days, in a quiet week as well."""
     while True:
         memory.purge()
         time.sleep(_PURGE_EVERY_S)
+
+
+def _look_regularly(memory: Memory) -> None:
+    """So that what was forgotten and who opted out holds in this process, too."""
+    while True:
+        memory.look()
+        time.sleep(LOOK_EVERY_S)
 
 
 def _worker_count(wanted: int | str) -> int:

@@ -84,7 +84,7 @@ class Store(Table):
     """How long what says nothing either way is kept."""
     failed_s: Seconds = 30.0
     """How long a failure of ours is not tried again."""
-    keep_days: Annotated[float, Field(gt=0, le=3650)] = 7.0
+    keep_days: Annotated[float, Field(ge=1, le=3650)] = 7.0
     """Nothing about a host is kept longer, whatever else says so."""
 
     @model_validator(mode="after")

@@ -2,14 +2,49 @@
 
 All methods may be called from any thread.  They raise :class:`~botmilter.errors.StoreError` and
 nothing else, within a time that the store bounds itself; the engine then goes on without it.
+``rows`` and ``forget_network`` are for the administrator: each of their steps is bounded, the
+number of steps is not.
+
+The key of an observation begins with the address it is about; that of a claim or a count is a
+word, then the address or network it is about (``rate 198.18.7.0/24``), or something else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from botmilter.model import Observation
+from botmilter.model import IPNetwork, Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    seen: Observation
+    expires_at: float
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptOut:
+    """A network whose owner does not want our packets."""
+
+    network: IPNetwork
+    note: str = ""
+    """The administrator's; printable ASCII."""
+    added_at: float = 0.0
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notices:
+    """What an administrator did, for processes that keep copies: each token is another after each
+    change.  Empty: never changed, or a store that lost what it had."""
+
+    forgotten: str = ""
+    """Changes when something was forgotten."""
+    opt_outs: str = ""
+    """Changes with the list of networks that opted out."""
 
 
 class Window(NamedTuple):
@@ -49,7 +84,35 @@ class Store(Protocol):
         """Count one more event under *key*; returns how many there were in the current window of
         *window_s*, this one included."""
 
-    def purge(self, now: float) -> int:
-        """Drop what has expired; returns how many."""
+    def purge(self, now: float, keep_s: float) -> int:
+        """Drop what has expired; returns how many.  What was put when more was allowed expires
+        *keep_s* after it was taken, too."""
+
+    def rows(self, network: IPNetwork | None = None) -> Iterator[Row]:
+        """Every observation, or those of *network*'s addresses, expired ones perhaps included; in
+        no order, a bounded number in memory.  What cannot be read is passed over."""
+
+    def forget_network(self, network: IPNetwork) -> int:
+        """Drop what is kept about *network*: observations, claims and counts; returns how many
+        observations.  :attr:`Notices.forgotten` changes, whether there were any or not."""
+
+    def notices(self) -> Notices:
+        """Cheap enough to be asked every second by each process."""
+
+    def opt_outs(self) -> tuple[OptOut, ...]:
+        """The networks that opted out, each once.  They stay until removed."""
+
+    def opt_out(self, entry: OptOut) -> None:
+        """Add *entry*, in place of one for the same network."""
+
+    def opt_in(self, network: IPNetwork) -> bool:
+        """Take *network* off the list; False where it was not on it."""
 
     def close(self) -> None: ...
+
+
+class Cache(Store, Protocol):
+    """A store of this process alone, in front of one that others may share."""
+
+    def clear(self) -> None:
+        """Drop every observation."""

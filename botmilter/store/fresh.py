@@ -5,10 +5,10 @@ Claims, rates and what is learnt are still shared with everyone else who uses th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from botmilter.model import Observation
-from botmilter.store.base import Store, Window
+from botmilter.model import IPNetwork, Observation
+from botmilter.store.base import Notices, OptOut, Row, Store, Window
 
 
 class FreshStore:
@@ -39,8 +39,26 @@ class FreshStore:
     def count(self, key: str, window_s: float, now: float) -> int:
         return self._beneath.count(key, window_s, now)
 
-    def purge(self, now: float) -> int:
-        return self._beneath.purge(now)
+    def purge(self, now: float, keep_s: float) -> int:
+        return self._beneath.purge(now, keep_s)
+
+    def rows(self, network: IPNetwork | None = None) -> Iterator[Row]:
+        return (row for row in self._beneath.rows(network) if row.seen.taken_at >= self._since)
+
+    def forget_network(self, network: IPNetwork) -> int:
+        return self._beneath.forget_network(network)
+
+    def notices(self) -> Notices:
+        return self._beneath.notices()
+
+    def opt_outs(self) -> tuple[OptOut, ...]:
+        return self._beneath.opt_outs()
+
+    def opt_out(self, entry: OptOut) -> None:
+        self._beneath.opt_out(entry)
+
+    def opt_in(self, network: IPNetwork) -> bool:
+        return self._beneath.opt_in(network)
 
     def close(self) -> None:
         self._beneath.close()

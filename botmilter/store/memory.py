@@ -6,13 +6,16 @@ writable.  A look-up is a dict hit under a lock, 0.3 us.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from botmilter.model import Observation
-from botmilter.store.base import Window
+from botmilter.model import IPNetwork, Observation
+from botmilter.store import stored
+from botmilter.store.base import Notices, OptOut, Row, Window
 
 
 class MemoryStore:
@@ -21,7 +24,9 @@ class MemoryStore:
     def __init__(self, rows_at_most: int) -> None:
         self._rows: OrderedDict[tuple[str, str], tuple[float, Observation]] = OrderedDict()
         self._claims: dict[str, float] = {}
-        self._counts: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._opt_outs: dict[IPNetwork, OptOut] = {}
+        self._notices = Notices()
         self._rows_at_most = rows_at_most
         self._lock = threading.Lock()
 
@@ -76,25 +81,68 @@ class MemoryStore:
 
     def _count(self, window: Window, now: float) -> int:
         counted = self._counted(window, now) + 1
-        self._counts[window.key] = (window.number(now), counted)
+        self._counts[window.key] = ((window.number(now) + 1) * window.window_s, counted)
         self._counts.move_to_end(window.key)
         while len(self._counts) > self._rows_at_most:
             self._counts.popitem(last=False)
         return counted
 
     def _counted(self, window: Window, now: float) -> int:
-        number, counted = self._counts.get(window.key, (0, 0))
-        return counted if number == window.number(now) else 0
+        until, counted = self._counts.get(window.key, (0.0, 0))
+        return counted if until > now else 0
 
-    def purge(self, now: float) -> int:
+    def purge(self, now: float, keep_s: float) -> int:
         with self._lock:
-            old = [key for key, (expires_at, _) in self._rows.items() if expires_at <= now]
+            old = [
+                key
+                for key, (expires_at, seen) in self._rows.items()
+                if min(expires_at, seen.taken_at + keep_s) <= now
+            ]
             for key in old:
                 del self._rows[key]
             over = [key for key, until in self._claims.items() if until <= time.monotonic()]
             for claim in over:
                 del self._claims[claim]
+            for counted in [key for key, (until, _) in self._counts.items() if until <= now]:
+                del self._counts[counted]
             return len(old)
+
+    def rows(self, network: IPNetwork | None = None) -> Iterator[Row]:
+        with self._lock:
+            held = [Row(seen, expires_at) for expires_at, seen in self._rows.values()]
+        return (row for row in held if stored.is_about(row.seen.key, network))
+
+    def forget_network(self, network: IPNetwork) -> int:
+        with self._lock:
+            meant = [key for key in self._rows if stored.is_about(key[1], network)]
+            for row in meant:
+                del self._rows[row]
+            for kept in (self._claims, self._counts):
+                for key in [key for key in kept if stored.concerns(key, network)]:
+                    del kept[key]
+            self._notices = replace(self._notices, forgotten=secrets.token_hex(8))
+            return len(meant)
+
+    def notices(self) -> Notices:
+        return self._notices
+
+    def opt_outs(self) -> tuple[OptOut, ...]:
+        with self._lock:
+            return tuple(self._opt_outs.values())
+
+    def opt_out(self, entry: OptOut) -> None:
+        with self._lock:
+            self._opt_outs[entry.network] = entry
+            self._notices = replace(self._notices, opt_outs=secrets.token_hex(8))
+
+    def opt_in(self, network: IPNetwork) -> bool:
+        with self._lock:
+            self._notices = replace(self._notices, opt_outs=secrets.token_hex(8))
+            return self._opt_outs.pop(network, None) is not None
+
+    def clear(self) -> None:
+        with self._lock:
+            self._rows.clear()
 
     def close(self) -> None:
         """Nothing to give back."""

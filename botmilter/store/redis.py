@@ -10,7 +10,8 @@ The address says what is behind it:
 Options such as ``?ssl_ca_certs=/path`` are redis-py's.  Name and password are percent-encoded
 where they hold ``@ : / %``.  A sentinel gets no password.
 
-Every key begins with ``botmilter:`` and ends by itself.  Values carry their expiry as well, so
+Every key begins with ``botmilter:`` and ends by itself, but for one hash, ``botmilter:notices``,
+which has the list of opt-outs and the version of all this.  Values carry their expiry as well, so
 that a host whose clock is behind sees what the others see.  Nothing waits longer than
 ``TIMEOUT_S`` for an answer: a stalled Redis must not hold a mail.
 """
@@ -23,7 +24,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from ipaddress import IPv4Network
+from itertools import islice
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -35,13 +37,26 @@ from redis.exceptions import RedisClusterException  # of no family with the othe
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from botmilter.errors import StoreError
-from botmilter.model import Observation
-from botmilter.store.base import Window
+from botmilter.errors import NewerStoreError, StoreError
+from botmilter.model import IPNetwork, Observation
+from botmilter.store import stored
+from botmilter.store.base import Notices, OptOut, Row, Window
 
 TIMEOUT_S = 0.25
 
+SCHEMA_VERSION = 2
+
+#: The 1 is that of the observations' form, which is the same in versions 1 and 2.
 _PREFIX = "botmilter:1:"
+_SEEN, _CLAIMED, _COUNTED = (f"{_PREFIX}{kind}:" for kind in ("seen", "claim", "count"))
+#: The braces keep them on one host of a cluster.
+_RATED = f"{_PREFIX}{{rates}}:"
+_NOTICES = "botmilter:notices"
+#: How the fields of that hash begin that stand for a network.
+_OPT_OUT = "opt-out "
+
+#: Keys asked for in one exchange.
+_PAGE = 200
 
 #: Give a claim back only if it is still ours: it may have run out and be another's by now.
 _RELEASE = """
@@ -57,8 +72,7 @@ if counted == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return counted
 """
 
-#: Keys, and for each its limit and the seconds it lives; the place of a full one, or 0.  The
-#: braces in the keys' names keep them on one host of a cluster.
+#: Keys, and for each its limit and the seconds it lives; the place of a full one, or 0.
 _ADMIT = """
 for place, key in ipairs(KEYS) do
     if tonumber(redis.call('GET', key) or 0) >= tonumber(ARGV[place * 2 - 1]) then
@@ -80,6 +94,7 @@ class RedisStore:
         self._owner = secrets.token_hex(8)
         self._making = threading.Lock()
         self._made: Any = None
+        self._is_checked = False
         try:
             self._make = maker(url)
         except (ValueError, redis.RedisError) as error:
@@ -94,60 +109,181 @@ class RedisStore:
             return self._made
 
     def get(self, probe: str, key: str, now: float) -> Observation | None:
-        with self._errors():
-            text = self._redis.get(f"{_PREFIX}seen:{probe}:{key}")
-        if text is None:
-            return None
-        try:
-            row = json.loads(text)
-            return Observation.from_json(row["seen"]) if row["expires_at"] > now else None
-        except (KeyError, TypeError, ValueError):
-            return None  # written by hand or by another version: as if it were not there
+        with self._open() as db:
+            text = db.get(f"{_SEEN}{probe}:{key}")
+        row = _row(probe, key, text)
+        return row.seen if row is not None and row.expires_at > now else None
 
     def put(self, seen: Observation, ttl_s: float) -> None:
         expires_at = seen.taken_at + ttl_s
         text = json.dumps({"expires_at": expires_at, "seen": seen.to_json()})
         left_ms = max(1, int((expires_at - time.time()) * 1000))
-        with self._errors():
-            self._redis.set(f"{_PREFIX}seen:{seen.probe}:{seen.key}", text, px=left_ms)
+        with self._open() as db:
+            db.set(f"{_SEEN}{seen.probe}:{seen.key}", text, px=left_ms)
 
     def claim(self, key: str, for_s: float) -> bool:
         left_ms = max(1, int(for_s * 1000))
-        with self._errors():
-            taken = self._redis.set(f"{_PREFIX}claim:{key}", self._owner, nx=True, px=left_ms)
-        return bool(taken)
+        with self._open() as db:
+            return bool(db.set(f"{_CLAIMED}{key}", self._owner, nx=True, px=left_ms))
 
     def release(self, key: str) -> None:
-        with self._errors():
-            self._redis.eval(_RELEASE, 1, f"{_PREFIX}claim:{key}", self._owner)
+        with self._open() as db:
+            db.eval(_RELEASE, 1, f"{_CLAIMED}{key}", self._owner)
 
     def forget(self, probes: Iterable[str], key: str) -> None:
-        with self._errors():  # one by one: in a cluster they lie on several hosts
+        with self._open() as db:  # one by one: in a cluster they lie on several hosts
             for probe in probes:
-                self._redis.delete(f"{_PREFIX}seen:{probe}:{key}")
+                db.delete(f"{_SEEN}{probe}:{key}")
 
     def admit(self, windows: Sequence[Window], now: float) -> int | None:
-        names = [f"{_PREFIX}{{rates}}:{one.key}:{one.number(now)}" for one in windows]
+        names = [f"{_RATED}{one.key}:{one.number(now)}" for one in windows]
         limits = [number for one in windows for number in (one.at_most, int(one.window_s) + 1)]
-        with self._errors():
-            full = int(self._redis.eval(_ADMIT, len(names), *names, *limits))
+        with self._open() as db:
+            full = int(db.eval(_ADMIT, len(names), *names, *limits))
         return full - 1 if full else None
 
     def count(self, key: str, window_s: float, now: float) -> int:
-        name = f"{_PREFIX}count:{key}:{Window(key, 0, window_s).number(now)}"
-        with self._errors():
-            return int(self._redis.eval(_COUNT, 1, name, int(window_s) + 1))
+        name = f"{_COUNTED}{key}:{Window(key, 0, window_s).number(now)}"
+        with self._open() as db:
+            return int(db.eval(_COUNT, 1, name, int(window_s) + 1))
 
-    def purge(self, now: float) -> int:
+    def purge(self, now: float, keep_s: float) -> int:
         """Redis drops what has expired by itself."""
+        with self._open() as db:
+            before = stored.number(db.hget(_NOTICES, "keep_s"))
+            if before is None or keep_s < before:
+                for page in self._pages(f"{_SEEN}*"):
+                    self._shorten(page, keep_s)
+            if before != keep_s:
+                db.hset(_NOTICES, "keep_s", repr(keep_s))
         return 0
+
+    def _shorten(self, keys: list[bytes], keep_s: float) -> None:
+        """Let what was put under a longer *keep_s* go at its time by this one."""
+        ends = self._redis.pipeline(transaction=False)
+        for key, row in self._read(keys):
+            from_now_s = keep_s + (row.seen.taken_at - time.time() if row is not None else 0.0)
+            ends.pexpire(key, max(1, int(from_now_s * 1000)), lt=True)
+        ends.execute()
+
+    # -- for the administrator ------------------------------------------------------------------
+
+    def rows(self, network: IPNetwork | None = None) -> Iterator[Row]:
+        for keys in self._about(_SEEN, network):
+            with self._open():
+                found = list(self._read(keys))
+            yield from (row for _, row in found if row is not None)
+
+    def forget_network(self, network: IPNetwork) -> int:
+        dropped = 0
+        for kind in (_CLAIMED, _COUNTED, _RATED, _SEEN):
+            for keys in self._about(kind, network):
+                with self._open() as db:
+                    gone = db.pipeline(transaction=False)
+                    for key in keys:
+                        gone.delete(key)
+                    count = sum(gone.execute())
+                    dropped += count if kind == _SEEN else 0
+        self._change({"forgotten": secrets.token_hex(8)})
+        return dropped
+
+    def notices(self) -> Notices:
+        with self._open() as db:
+            forgotten, opt_outs = db.hmget(_NOTICES, "forgotten", "opt_outs")
+        return Notices(stored.text(forgotten or b""), stored.text(opt_outs or b""))
+
+    def opt_outs(self) -> tuple[OptOut, ...]:
+        with self._open() as db:
+            fields = db.hgetall(_NOTICES)
+        texts = ((stored.text(name), stored.plain(value)) for name, value in fields.items())
+        read = (
+            stored.opt_out(name.removeprefix(_OPT_OUT), value.get("note"), value.get("added_at"))
+            for name, value in texts
+            if name.startswith(_OPT_OUT)
+        )
+        return tuple(one for one in read if one is not None)
+
+    def opt_out(self, entry: OptOut) -> None:
+        value = json.dumps({"note": entry.note, "added_at": entry.added_at})
+        self._change({"opt_outs": secrets.token_hex(8), f"{_OPT_OUT}{entry.network}": value})
+
+    def opt_in(self, network: IPNetwork) -> bool:
+        with self._open() as db:
+            gone = db.hdel(_NOTICES, f"{_OPT_OUT}{network}")
+        self._change({"opt_outs": secrets.token_hex(8)})
+        return bool(gone)
+
+    def _change(self, fields: dict[str, str]) -> None:
+        with self._open() as db:
+            db.hset(_NOTICES, mapping={**fields, "schema": SCHEMA_VERSION})
+
+    def _pages(self, pattern: str) -> Iterator[list[bytes]]:
+        """The keys that match *pattern*; those that come or go meanwhile may be in it or not."""
+        keys = iter(self._redis.scan_iter(match=pattern, count=_PAGE))
+        while True:
+            with self._open():
+                page = list(islice(keys, _PAGE))
+            if not page:
+                return
+            yield page
+
+    def _about(self, kind: str, network: IPNetwork | None) -> Iterator[list[bytes]]:
+        """The keys of *kind* that are about *network*."""
+        pattern = f"{kind}*"
+        if isinstance(network, IPv4Network) and network.prefixlen == 32:  # the key has it so
+            pattern = f"{kind}*{network.network_address}*"
+        for page in self._pages(pattern):
+            yield [key for key in page if _is_about(kind, stored.text(key), network)]
+
+    def _read(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, Row | None]]:
+        asked = list(keys)
+        reads = self._redis.pipeline(transaction=False)
+        for key in asked:
+            reads.get(key)
+        for key, text in zip(asked, reads.execute(), strict=True):
+            probe, _, rest = stored.text(key).removeprefix(_SEEN).partition(":")
+            yield key, _row(probe, rest, text)
 
     def close(self) -> None:
         if self._made is not None:
             self._made.close()
 
-    def _errors(self) -> AbstractContextManager[None]:
-        return errors(self._shown_url)
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Any]:
+        """The client, whose errors become ours."""
+        with errors(self._shown_url):
+            if not self._is_checked:
+                self._check_version()
+            yield self._redis
+
+    def _check_version(self) -> None:
+        """Once for each process.  Raises NewerStoreError."""
+        found = stored.number(self._redis.hget(_NOTICES, "schema"))
+        if found is not None and found > SCHEMA_VERSION:
+            raise NewerStoreError(
+                f"{self._shown_url}: written by a newer botmilter (schema {found:g}, this one"
+                f" knows {SCHEMA_VERSION}): upgrade, or give this one another database"
+            )
+        if found != SCHEMA_VERSION:
+            with contextlib.suppress(redis.ResponseError):  # one that is full can still be read
+                self._redis.hset(_NOTICES, "schema", SCHEMA_VERSION)
+        self._is_checked = True
+
+
+def _row(probe: str, key: str, text: object) -> Row | None:
+    row = stored.plain(text)
+    seen, expires_at = row.get("seen"), stored.finite(row.get("expires_at"))
+    read = stored.from_plain(seen, probe, key)
+    return Row(read, expires_at) if read is not None and expires_at is not None else None
+
+
+def _is_about(kind: str, name: str, network: IPNetwork | None) -> bool:
+    key = name.removeprefix(kind)
+    if kind == _SEEN:
+        return stored.is_about(key.partition(":")[2], network)
+    if kind != _CLAIMED:  # a count, with the number of its window
+        key = key.rpartition(":")[0]
+    return network is not None and stored.concerns(key, network)
 
 
 @contextlib.contextmanager

@@ -11,23 +11,29 @@ The connection is opened at first use, so that an object made before ``fork()`` 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
+import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from botmilter.errors import StoreError
-from botmilter.model import Observation
-from botmilter.store.base import Window
+from botmilter.errors import NewerStoreError, StoreError
+from botmilter.model import IPNetwork, Observation
+from botmilter.store import stored
+from botmilter.store.base import Notices, OptOut, Row, Window
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+#: 1: observations, claims, counts.  2: opt-outs and notices as well.
+SCHEMA_VERSION = 2
 BUSY_MS = 200
 
+#: Rows read, or looked at for deleting, while others wait for this process's connection.
+_PAGE = 500
+
+#: All of version 2; what version 1 has of it is the same there, so this is the way up as well.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS observations (
     probe TEXT NOT NULL,
@@ -46,6 +52,15 @@ CREATE TABLE IF NOT EXISTS counts (
     until REAL NOT NULL,
     counted INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS opt_outs (
+    network TEXT PRIMARY KEY,
+    note TEXT NOT NULL,
+    added_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS notices (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
 """
 
 _COUNT = """
@@ -55,8 +70,14 @@ INSERT INTO counts VALUES (?, ?, 1) ON CONFLICT (key) DO UPDATE SET
 _PURGE_AT_ONCE = 1000
 _PURGE_OBSERVATIONS = """
 DELETE FROM observations WHERE (probe, key) IN
-    (SELECT probe, key FROM observations WHERE expires_at <= ? LIMIT ?)
+    (SELECT probe, key FROM observations WHERE expires_at <= ? OR expires_at > ? LIMIT ?)
 """
+
+#: How to read and to drop the keys of each.
+_CLAIMS_AND_COUNTS = (
+    ("SELECT CAST(key AS BLOB) FROM claims", "DELETE FROM claims WHERE key = CAST(? AS TEXT)"),
+    ("SELECT CAST(key AS BLOB) FROM counts", "DELETE FROM counts WHERE key = CAST(? AS TEXT)"),
+)
 
 #: What SQLite says of a file that it cannot read as a database of its own.
 _CORRUPT = ("malformed", "not a database", "disk image")
@@ -78,15 +99,10 @@ class SqliteStore:
                 " WHERE probe = ? AND key = ? AND expires_at > ?",
                 (probe, key, now),
             ).fetchone()
-        if row is None:
-            return None
-        try:
-            return Observation.from_json(json.loads(row[0]))
-        except (KeyError, TypeError, ValueError):
-            return None  # written by hand or by another version: as if it were not there
+        return stored.unpack(row[0], probe, key) if row is not None else None
 
     def put(self, seen: Observation, ttl_s: float) -> None:
-        text = json.dumps(seen.to_json())
+        text = stored.pack(seen)
         with self._open() as db:
             db.execute(
                 "INSERT OR REPLACE INTO observations VALUES (?, ?, ?, ?)",
@@ -134,12 +150,15 @@ class SqliteStore:
             (counted,) = db.execute(f"{_COUNT} RETURNING counted", (key, until)).fetchone()
         return int(counted)
 
-    def purge(self, now: float) -> int:
+    def purge(self, now: float, keep_s: float) -> int:
         """A few rows at a time: whoever wants to write meanwhile waits less than ``BUSY_MS``."""
+        with self._open() as db:
+            self._shorten(db, keep_s)
         dropped = 0
         while True:
             with self._open() as db:
-                gone = db.execute(_PURGE_OBSERVATIONS, (now, _PURGE_AT_ONCE)).rowcount
+                old = (now, now + keep_s, _PURGE_AT_ONCE)
+                gone = db.execute(_PURGE_OBSERVATIONS, old).rowcount
             dropped += gone
             if gone < _PURGE_AT_ONCE:
                 break
@@ -147,6 +166,100 @@ class SqliteStore:
             db.execute("DELETE FROM claims WHERE until <= ?", (now,))
             db.execute("DELETE FROM counts WHERE until <= ?", (now,))
         return dropped
+
+    def _shorten(self, db: sqlite3.Connection, keep_s: float) -> None:
+        """Hold what was put under a longer *keep_s* to this one: looks at all rows, once."""
+        before = stored.number(self._notice(db, "keep_s"))
+        if before == keep_s:
+            return
+        if before is None or keep_s < before:
+            db.execute(
+                "UPDATE observations SET expires_at = min(expires_at, ? +"
+                " CASE WHEN json_valid(observation)"
+                " AND json_type(observation, '$.taken_at') IN ('real', 'integer')"
+                " THEN json_extract(observation, '$.taken_at') ELSE expires_at END)",
+                (keep_s,),
+            )
+        self._set_notice(db, "keep_s", repr(keep_s))
+
+    # -- for the administrator ------------------------------------------------------------------
+
+    def rows(self, network: IPNetwork | None = None) -> Iterator[Row]:
+        after = (b"", b"")
+        while page := self._page(after):
+            after = page[-1][:2]
+            for probe, key, expires_at, text in page:
+                row = stored.row(probe, key, expires_at, text)
+                if row is not None and stored.is_about(row.seen.key, network):
+                    yield row
+
+    def _page(self, after: tuple[bytes, bytes]) -> list[tuple[bytes, bytes, float, bytes]]:
+        with self._open() as db:
+            return db.execute(
+                "SELECT CAST(probe AS BLOB), CAST(key AS BLOB), expires_at, observation"
+                " FROM observations WHERE (probe, key) > (CAST(? AS TEXT), CAST(? AS TEXT))"
+                " ORDER BY probe, key LIMIT ?",
+                (*after, _PAGE),
+            ).fetchall()
+
+    def forget_network(self, network: IPNetwork) -> int:
+        dropped = 0
+        with self._open() as db:
+            db.execute("PRAGMA secure_delete = ON")
+            for read, drop in _CLAIMS_AND_COUNTS:
+                keys = db.execute(read).fetchall()
+                meant = [row for row in keys if stored.concerns(stored.text(row[0]), network)]
+                db.executemany(drop, meant)
+        after = (b"", b"")
+        while page := self._page(after):
+            after = page[-1][:2]
+            dropped += self._drop_rows(
+                [row[:2] for row in page if stored.is_about(stored.text(row[1]), network)]
+            )
+        with self._open() as db:
+            self._set_notice(db, "forgotten", secrets.token_hex(8))
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log has a copy of what was dropped
+        return dropped
+
+    def _drop_rows(self, keys: list[tuple[bytes, bytes]]) -> int:
+        if not keys:
+            return 0
+        with self._open() as db, _one_step(db):
+            return db.executemany(
+                "DELETE FROM observations WHERE probe = CAST(? AS TEXT) AND key = CAST(? AS TEXT)",
+                keys,
+            ).rowcount
+
+    def notices(self) -> Notices:
+        with self._open() as db:
+            return Notices(self._notice(db, "forgotten"), self._notice(db, "opt_outs"))
+
+    def opt_outs(self) -> tuple[OptOut, ...]:
+        with self._open() as db:
+            found = db.execute("SELECT network, note, added_at FROM opt_outs").fetchall()
+        read = (stored.opt_out(network, note, added_at) for network, note, added_at in found)
+        return tuple(one for one in read if one is not None)
+
+    def opt_out(self, entry: OptOut) -> None:
+        row = (str(entry.network), entry.note, entry.added_at)
+        with self._open() as db, _one_step(db):
+            db.execute("INSERT OR REPLACE INTO opt_outs VALUES (?, ?, ?)", row)
+            self._set_notice(db, "opt_outs", secrets.token_hex(8))
+
+    def opt_in(self, network: IPNetwork) -> bool:
+        with self._open() as db, _one_step(db):
+            gone = db.execute("DELETE FROM opt_outs WHERE network = ?", (str(network),)).rowcount
+            self._set_notice(db, "opt_outs", secrets.token_hex(8))
+        return gone > 0
+
+    def _notice(self, db: sqlite3.Connection, name: str) -> str:
+        found = db.execute("SELECT value FROM notices WHERE name = ?", (name,)).fetchone()
+        return stored.text(found[0]) if found is not None else ""
+
+    def _set_notice(self, db: sqlite3.Connection, name: str, value: str) -> None:
+        db.execute("INSERT OR REPLACE INTO notices VALUES (?, ?)", (name, value))
+
+    # -- the connection -------------------------------------------------------------------------
 
     def close(self) -> None:
         with self._lock:
@@ -174,10 +287,11 @@ class SqliteStore:
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version > SCHEMA_VERSION:
-                raise StoreError(
+                raise NewerStoreError(
                     f"{self.path}: written by a newer botmilter (schema {version}, this one knows"
                     f" {SCHEMA_VERSION}): upgrade, or move the file away"
                 )
+            db.text_factory = bytes  # what is no UTF-8 is one broken row, not an error of SQLite's
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             db.executescript(_SCHEMA)

@@ -11,6 +11,7 @@ from botmilter import config
 from botmilter.cli import build
 from botmilter.errors import SetupError
 from botmilter.memory import Lifetimes
+from botmilter.model import Observation, Status
 from botmilter.store.memory import MemoryStore
 from botmilter.store.sqlite import SqliteStore
 
@@ -78,9 +79,11 @@ def test_a_configured_store_that_cannot_be_used_is_an_error(
 
 def test_nothing_is_kept_longer_than_keep_days() -> None:
     usual = build.lifetimes(config.load().store)
-    assert usual == Lifetimes(3 * 86400.0, 45 * 60.0, 600.0, 30.0)
-    brief = build.lifetimes(config.load(None, ["store.keep_days=0.01"]).store)
-    assert brief == Lifetimes(864.0, 864.0, 600.0, 30.0)
+    assert usual == Lifetimes(3 * 86400.0, 45 * 60.0, 600.0, 30.0, 7 * 86400.0)
+    seen = Observation("rdns", "198.18.7.12", Status.ANSWERED)
+    assert usual.of(seen, -2.0) == 3 * 86400.0
+    brief = build.lifetimes(config.load(None, ["store.keep_days=1.5"]).store)
+    assert brief.of(seen, -2.0) == 1.5 * 86400.0
 
 
 def test_the_policy_is_the_configured_budget_unless_the_command_has_its_own() -> None:

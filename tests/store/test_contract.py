@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from botmilter.model import Observation, Status
-from botmilter.store.base import Store, Window
+from botmilter.store.base import Notices, OptOut, Row, Store, Window
 from botmilter.store.fresh import FreshStore
 from botmilter.store.memory import MemoryStore
 from botmilter.store.redis import RedisStore
@@ -93,7 +94,7 @@ def test_a_dead_owner_s_claim_ends_by_itself(store: Store) -> None:
 def test_what_expired_can_be_purged_without_harm_to_the_rest(store: Store) -> None:
     store.put(SEEN, 60)
     store.put(Observation("rdns", "other", Status.ANSWERED, taken_at=NOW), 600)
-    assert store.purge(NOW + 61) in (0, 1)
+    assert store.purge(NOW + 61, 600.0) in (0, 1)
     assert store.get("rdns", "198.18.7.12", NOW + 61) is None
     assert store.get("rdns", "other", NOW + 61) is not None
 
@@ -135,3 +136,126 @@ def test_the_last_place_goes_to_one_of_many(store: Store) -> None:
     with ThreadPoolExecutor(16) as many:
         found = list(many.map(lambda _: store.admit([window], START), range(64)))
     assert found.count(None) == 7
+
+
+def test_what_was_put_under_a_longer_time_is_kept_no_longer_than_now_allowed(store: Store) -> None:
+    old = replace(SEEN, key="198.18.7.1", taken_at=time.time() - 100)
+    new = replace(SEEN, key="198.18.7.2", taken_at=time.time())
+    for seen in (old, new):
+        store.put(seen, 6000)
+    store.purge(time.time(), 6000.0)
+    assert len(list(store.rows())) == 2
+    store.purge(time.time(), 50.0)
+    time.sleep(0.01)  # Redis drops within its next look
+    assert [row.seen for row in store.rows()] == [new]
+    assert store.get(old.probe, old.key, time.time()) is None
+
+
+# -- for the administrator ----------------------------------------------------------------------
+
+HOSTS = ("198.18.7.12", "198.18.7.13", "198.18.71.2", "2001:db8::7", "2001:db8:0:1::7")
+
+
+def fill(store: Store) -> None:
+    for ip in HOSTS:
+        store.put(replace(SEEN, key=ip), 600)
+        store.put(replace(SEEN, probe="senderhost", key=f"{ip} a.example b.example"), 600)
+
+
+def hosts(store: Store, network: str | None = None) -> dict[str, int]:
+    """How many rows there are about each address."""
+    found: dict[str, int] = {}
+    for row in store.rows(ip_network(network) if network else None):
+        ip = row.seen.key.split()[0]
+        found[ip] = found.get(ip, 0) + 1
+    return found
+
+
+def test_all_rows_are_listed_with_their_end(store: Store) -> None:
+    fill(store)
+    assert hosts(store) == dict.fromkeys(HOSTS, 2)
+    assert Row(replace(SEEN, key=HOSTS[0]), NOW + 600) in list(store.rows())
+
+
+def test_more_rows_than_one_page_are_listed_once_each(store: Store) -> None:
+    keys = {f"198.18.{number // 256}.{number % 256}" for number in range(50, 1150)}
+    if isinstance(store, MemoryStore | FreshStore):
+        keys = set(list(keys)[:100])
+    for key in keys:
+        store.put(replace(SEEN, key=key), 600)
+    assert sorted(row.seen.key for row in store.rows()) == sorted(keys)
+
+
+@pytest.mark.parametrize(
+    ("network", "meant"),
+    [
+        ("198.18.7.12", HOSTS[:1]),
+        ("198.18.7.1", ()),
+        ("198.18.7.0/24", HOSTS[:2]),
+        ("198.18.0.0/15", HOSTS[:3]),
+        ("2001:db8::7", HOSTS[3:4]),
+        ("2001:db8::/32", HOSTS[3:]),
+        ("::/0", HOSTS[3:]),
+    ],
+)
+def test_a_network_is_listed_and_forgotten_with_all_its_probes_and_nobody_else(
+    store: Store, network: str, meant: tuple[str, ...]
+) -> None:
+    fill(store)
+    assert hosts(store, network) == dict.fromkeys(meant, 2)
+    assert store.forget_network(ip_network(network)) == 2 * len(meant)
+    assert hosts(store) == dict.fromkeys([ip for ip in HOSTS if ip not in meant], 2)
+
+
+def test_claims_and_counts_about_a_host_are_forgotten_too(store: Store) -> None:
+    theirs = ("rate 198.18.7.12", "rate 2001:db8::/64")
+    others = ("rate 198.18.7.13", "rate 198.18.7.0/24", "rate in all", "rate 2001:db8:0:1::/64")
+    for key in (*theirs, *others):
+        store.count(key, 60.0, NOW)
+    assert store.claim("rdns 198.18.7.12", 60)
+    assert store.claim("rdns 198.18.7.13", 60)
+    for network in ("198.18.7.12", "2001:db8::7"):
+        store.forget_network(ip_network(network))
+    assert [store.count(key, 60.0, NOW) for key in theirs] == [1, 1]
+    assert [store.count(key, 60.0, NOW) for key in others] == [2, 2, 2, 2]
+    assert store.claim("rdns 198.18.7.12", 60)
+    assert not store.claim("rdns 198.18.7.13", 60)
+
+
+def test_each_forgetting_is_noticed_even_where_nothing_was_there(store: Store) -> None:
+    seen = [store.notices()]
+    for _ in range(2):
+        store.forget_network(ip_network("198.18.7.12"))
+        seen.append(store.notices())
+    assert seen[0] == Notices()
+    assert len({notices.forgotten for notices in seen}) == 3
+    assert {notices.opt_outs for notices in seen} == {""}
+
+
+def test_opt_outs_are_listed_once_each_until_removed_and_each_change_is_noticed(
+    store: Store,
+) -> None:
+    four = OptOut(ip_network("198.18.7.0/24"), "ticket 7", NOW)
+    six = OptOut(ip_network("2001:db8::/32"), "", NOW + 1)
+    again = replace(four, note="ticket 8")
+    noticed = {store.notices().opt_outs}
+    for step, listed in (
+        (lambda: store.opt_out(four), {four}),
+        (lambda: store.opt_out(six), {four, six}),
+        (lambda: store.opt_out(again), {again, six}),
+        (lambda: store.opt_in(six.network), {again}),
+        (lambda: store.opt_in(four.network), set()),
+    ):
+        step()
+        assert set(store.opt_outs()) == listed
+        assert store.notices().opt_outs not in noticed
+        noticed.add(store.notices().opt_outs)
+    assert not store.opt_in(four.network)
+
+
+def test_opt_outs_outlast_purge_and_forgetting(store: Store) -> None:
+    entry = OptOut(ip_network("198.18.7.12"), "", NOW - 1e8)
+    store.opt_out(entry)
+    store.purge(NOW + 1e8, 1.0)
+    store.forget_network(entry.network)
+    assert store.opt_outs() == (entry,)
