@@ -100,19 +100,19 @@ def _libmilters_place(filter_app: app.App, family: socket.AddressFamily) -> int:
 
 
 def _sockets() -> set[int]:
-    """The descriptors of this process that are stream sockets, of the first thousand.
+    """The descriptors of this process on which somebody listens, of the first thousand.
 
     Not by way of ``/proc/self/fd``, which is closed to a process that was root before.
     """
     found = set()
     for fd in range(_DESCRIPTORS):
         with suppress(OSError):
-            if stat.S_ISSOCK(os.fstat(fd).st_mode) and _is_stream(fd):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode) and _listens(fd):
                 found.add(fd)
     return found
 
 
-def _is_stream(fd: int) -> bool:
-    """Not the one to syslog, which libmilter may open meanwhile."""
+def _listens(fd: int) -> bool:
+    """Not a connection to syslog or to the store, which another thread may open meanwhile."""
     with socket.socket(fileno=os.dup(fd)) as one:
-        return one.type == socket.SOCK_STREAM
+        return one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
