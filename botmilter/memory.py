@@ -32,6 +32,10 @@ _UNREACHABLE = -1
 #: While another process measures the same host: how often to look whether it is done.
 CLAIM_POLL_S = 0.05
 
+#: What was taken later than this from now is of a time when the clock was wrong, and might stay for
+#: years; clocks of hosts that share a store differ by less.
+AHEAD_AT_MOST_S = 300.0
+
 #: A claim outlives its probe's limit by this much, for what storing the answer takes.
 CLAIM_GRACE_S = 1.0
 
@@ -126,7 +130,8 @@ class Memory:
 
     def at_hand(self, probe: str, key: str) -> Observation | None:
         """What this process remembers.  A dict hit."""
-        return self._cache.get(probe, key, time.time())
+        now = time.time()
+        return _believed(self._cache.get(probe, key, now), now)
 
     def recall(
         self, probe: str, key: str, points: Callable[[Observation], float]
@@ -138,8 +143,9 @@ class Memory:
         if self._cannot_write:  # what is full still answers, which must not pass for a recovery
             return None
         forgotten = self._noticed.forgotten
-        seen = self._ask_store(lambda: self._store.get(probe, key, time.time()), None, writes=False)
-        if seen is not None:
+        now = time.time()
+        seen = self._ask_store(lambda: self._store.get(probe, key, now), None, writes=False)
+        if (seen := _believed(seen, now)) is not None:
             ttl_s = self._lifetimes.of(seen, points(seen))
             with self._noticed.copying:
                 if self._noticed.forgotten == forgotten:
@@ -272,3 +278,7 @@ class Memory:
         change = self._health.record(status, reason, time.monotonic())
         if change:
             log.warning("store %s", printable(change))
+
+
+def _believed(seen: Observation | None, now: float) -> Observation | None:
+    return None if seen is None or seen.taken_at > now + AHEAD_AT_MOST_S else seen

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import click
 from botmilter.cli import build
 from botmilter.cli.answers import Answers
 from botmilter.cli.common import config_options, settings
+from botmilter.cli.stderr import StderrHandler
 from botmilter.config import Settings
 from botmilter.errors import SetupError
 from botmilter.memory import Memory
@@ -164,7 +164,7 @@ def _worker_count(wanted: int | str) -> int:
 
 def _log_to_stderr(chosen: Settings) -> None:
     logging.basicConfig(
-        stream=sys.stderr,
+        handlers=[StderrHandler()],
         level=chosen.log.level.upper(),
         format="botmilter[%(process)d]: %(levelname)s %(message)s",
     )

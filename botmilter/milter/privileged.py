@@ -120,7 +120,10 @@ class PrivilegedClient:
         Blocks at most *limit_s* and two seconds.  Raises TimeoutError when that is over, and
         SetupError where the operation failed, was refused or nobody answers, with the reason.
         """
-        mine, theirs = socket.socketpair()
+        try:
+            mine, theirs = socket.socketpair()
+        except OSError as error:  # no descriptor left
+            raise SetupError(f"{operation}: {error.strerror}") from error
         with mine:
             with theirs:
                 self._send(operation, ip, limit_s, theirs)

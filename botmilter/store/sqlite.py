@@ -114,7 +114,9 @@ class SqliteStore:
         with self._open() as db:
             taken = db.execute(
                 "INSERT INTO claims VALUES (?, ?) ON CONFLICT (key) DO UPDATE"
-                " SET until = excluded.until WHERE claims.until <= ?",
+                " SET until = excluded.until"
+                # or it is of a time when the clock was ahead
+                " WHERE claims.until <= ? OR claims.until > excluded.until",
                 (key, now + for_s, now),
             )
             return taken.rowcount == 1

@@ -149,7 +149,9 @@ class Rig:
 
     @property
     def log(self) -> str:
-        return self.filter.log
+        """What it said to standard error, be that a file or a pipe."""
+        by_pipe = self.folder / "fifo.log"
+        return self.filter.log + (by_pipe.read_text() if by_pipe.exists() else "")
 
     @property
     def store(self) -> Path:
@@ -163,9 +165,18 @@ class Rig:
 
     @property
     def workers(self) -> list[int]:
-        """Process ids, in the order of their start; the prober is the first child."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [int(pid) for pid in children][1:]
+        """Process ids, in the order of their start."""
+        return [pid for pid in self._children if _has_libmilter(pid)]
+
+    @property
+    def prober(self) -> int:
+        """The one child without libmilter."""
+        return next(pid for pid in self._children if pid not in self.workers)
+
+    @property
+    def _children(self) -> list[int]:
+        file = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [int(pid) for pid in file.read_text().split()]
 
     def flow(self, rate_per_s: float = RATE_PER_S) -> Flow:
         return Flow(str(self.folder / "milter.sock"), self.first_host, rate_per_s)
@@ -190,3 +201,7 @@ class Rig:
 
     def __exit__(self, *_: object) -> None:
         self.filter.stop()
+
+
+def _has_libmilter(pid: int) -> bool:
+    return "libmilter" in Path(f"/proc/{pid}/maps").read_text()
