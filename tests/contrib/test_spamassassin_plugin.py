@@ -290,9 +290,8 @@ def test_the_real_filter_tells_spamassassin_of_an_infected_pc() -> None:
         with Filter(folder / "milter", settings) as judge:
             forged = "X-Bot-Verdict: clean; score=-9\n"
             hits, debug = site.hits(mail(forged, received(PC)))
-            assert hits == {*["BOT", "DYNAMIC", "LEVEL_7", "LEVEL_8", "NO_SERVICE", "OS_CLIENT"]}, (
-                debug
-            )
+            expected = "BOT DYNAMIC LEVEL_7 LEVEL_8 NO_SERVICE OS_CLIENT"
+            assert hits == set(expected.split()), debug
             server = worlds.MAIL_SERVER
             letter = mail(received(str(server.ip), server.names[0]))
             assert site.hits(letter)[0] == {"CLEAN"}

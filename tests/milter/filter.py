@@ -129,7 +129,14 @@ def answer(mark: str) -> Answer:
     def said(question: Question) -> dict[str, Any]:
         if question.helo == "die":
             os._exit(9)
-        return {"ip": str(question.ip), "helo": question.helo, "mark": mark, "pid": os.getpid()}
+        return {
+            "ip": str(question.ip),
+            "helo": question.helo,
+            "mark": mark,
+            "pid": os.getpid(),
+            "uid": os.getuid(),
+            "capabilities": _status("CapEff"),
+        }
 
     return said
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import socket
 import stat
 import threading
@@ -271,3 +273,11 @@ def test_the_query_socket_stays_where_it_is_at_a_reload(
     one.reload()
     one.wait_for("[query] socket cannot change at a reload: restart")
     assert ask(str(tmp_path / "query.sock"), {"ip": IP})["ip"] == IP
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_query_process_has_no_privilege(start: Callable[..., Filter], tmp_path: Path) -> None:
+    path = str(tmp_path / "query.sock")
+    start(query=path, user="nobody")
+    said = ask(path, {"ip": IP})
+    assert (said["uid"], said["capabilities"]) == (pwd.getpwnam("nobody").pw_uid, 0)
