@@ -14,7 +14,18 @@ from botmilter import __version__
 from botmilter.errors import BotmilterError
 
 #: In the order of ``--help``; each is ``command`` in the module of that name.
-COMMANDS = ("run", "check", "trace", "probe", "verify", "survey", "worker", "report", "config")
+COMMANDS = (
+    "run",
+    "check",
+    "trace",
+    "probe",
+    "query",
+    "verify",
+    "survey",
+    "worker",
+    "report",
+    "config",
+)
 
 INTERRUPTED = 130
 
