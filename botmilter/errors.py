@@ -41,8 +41,8 @@ class SetupError(BotmilterError):
 class StoreError(BotmilterError):
     """The store did not answer; the engine goes on without it."""
 
+    exit_code = 69  # EX_UNAVAILABLE
+
 
 class NewerStoreError(StoreError):
     """The store was written by a newer version, which this one must not guess at."""
-
-    exit_code = 69  # EX_UNAVAILABLE

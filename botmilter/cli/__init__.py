@@ -25,6 +25,8 @@ COMMANDS = (
     "worker",
     "report",
     "config",
+    "store",
+    "optout",
 )
 
 INTERRUPTED = 130

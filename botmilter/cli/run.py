@@ -18,7 +18,7 @@ from botmilter.cli.answers import Answers
 from botmilter.cli.common import config_options, settings
 from botmilter.cli.stderr import StderrHandler
 from botmilter.config import Settings
-from botmilter.errors import SetupError
+from botmilter.errors import NewerStoreError, SetupError, StoreError
 from botmilter.memory import Memory
 from botmilter.milter.base import Judge
 from botmilter.milter.daemon import Daemon, QueryService, Service
@@ -73,6 +73,7 @@ def service(chosen: Settings) -> Service:
     milter = chosen.milter
     key = build.key(chosen)
     store = build.store(chosen.store)
+    _require_known_version(store)
     return Service(
         socket=milter.socket,
         socket_mode=int(milter.socket_mode, 8),
@@ -87,6 +88,18 @@ def service(chosen: Settings) -> Service:
         make_judge=lambda client: _judge(chosen, client, key, store),
         query=_query(chosen, store),
     )
+
+
+def _require_known_version(store: Store) -> None:
+    """Raises NewerStoreError.  A store that is away now may be there later."""
+    try:
+        store.notices()
+    except NewerStoreError:
+        raise
+    except StoreError:
+        return
+    finally:
+        store.close()  # no connection is to be inherited
 
 
 def _query(chosen: Settings, store: Store) -> QueryService | None:

@@ -245,8 +245,10 @@ class RedisStore:
             yield key, _row(probe, rest, text)
 
     def close(self) -> None:
-        if self._made is not None:
-            self._made.close()
+        with self._making:
+            if self._made is not None:
+                self._made.close()
+            self._made = None
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:

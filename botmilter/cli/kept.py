@@ -1,0 +1,98 @@
+"""What the commands about the store share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv6Network, ip_network
+
+import click
+
+from botmilter import kinds
+from botmilter.cli import build
+from botmilter.config import Settings
+from botmilter.errors import InputError, SetupError
+from botmilter.model import IPNetwork
+from botmilter.store.base import Store
+from botmilter.store.memory import MemoryStore
+from botmilter.store.sqlite import SqliteStore
+
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+
+#: How an IPv4 address begins in 128 bits (RFC 4291, 2.5.5.2).
+_MAPPED_BITS = 96
+
+
+@contextmanager
+def opened(settings: Settings, may_create: bool = False) -> Iterator[Store]:
+    """The store that the filter uses.  Raises SetupError where no other process can have one."""
+    store = build.store(settings.store)
+    if isinstance(store, MemoryStore):
+        raise SetupError(_in_memory(settings))
+    is_new = isinstance(store, SqliteStore) and not store.path.exists()
+    if is_new and not may_create:
+        raise SetupError(f"{_path(store)}: nothing is stored there yet")
+    try:
+        if is_new:
+            _create(store)
+        yield store
+    finally:
+        store.close()
+
+
+def _in_memory(settings: Settings) -> str:
+    if settings.store.kind == "memory":
+        return (
+            '[store] kind = "memory": what is learnt ends with the process that learnt it and no'
+            ' command can see it; set kind = "sqlite" or "redis"'
+        )
+    return (
+        f"{build.state_directory()}: not there, or not writable for this user, and [store] path"
+        " names no other file; run this as the filter's user, with its --config"
+    )
+
+
+def _path(store: Store) -> str:
+    return str(store.path) if isinstance(store, SqliteStore) else ""
+
+
+def _create(store: Store) -> None:
+    """A file made by root has to be writable for the filter's user, whose folder it is in."""
+    store.notices()
+    if isinstance(store, SqliteStore) and os.geteuid() == 0:
+        folder = store.path.parent.stat()
+        for suffix in ("", "-wal", "-shm"):
+            file = store.path.with_name(store.path.name + suffix)
+            if file.exists():
+                os.chown(file, folder.st_uid, folder.st_gid)
+
+
+def network(text: str) -> IPNetwork:
+    """An address or a network as an argument.  Raises InputError."""
+    try:
+        found = kinds.network(text.strip())
+    except ValueError as error:
+        raise InputError(f"{click.format_filename(text)}: expected an address or {error}") from None
+    if isinstance(found, IPv6Network) and found.prefixlen >= _MAPPED_BITS:
+        mapped = found.network_address.ipv4_mapped
+        if mapped is not None:
+            return ip_network((mapped, found.prefixlen - _MAPPED_BITS))
+    return found
+
+
+def shown_network(network: IPNetwork) -> str:
+    """``198.18.7.12`` rather than ``198.18.7.12/32``."""
+    is_one = network.prefixlen == network.max_prefixlen
+    return str(network.network_address if is_one else network)
+
+
+def span(seconds: float) -> str:
+    """``41m``, ``2d 3h``: as exact as one wants to read it."""
+    left = max(0, int(seconds))
+    words: list[str] = []
+    for unit, size in _UNITS:
+        if left >= size or (unit == "s" and not words):
+            words.append(f"{left // size}{unit}")
+            left %= size
+    return " ".join(words[:2])
