@@ -110,7 +110,7 @@ def test_each_host_is_measured_once_and_a_trouble_is_not_lost() -> None:
 
 
 def test_a_host_at_a_rate_limit_is_measured_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("botmilter.survey.run._WINDOW_S", 0.05)
+    monkeypatch.setattr("botmilter.survey.run.WINDOW_S", 0.05)
     limited = Observation("ping", "k", Status.SKIPPED, reason="rate limit: in all")
     tries = itertools.count()
 
