@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -11,11 +12,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from botmilter.cli.common import console, shown
+from botmilter.cli.common import config_options, console, settings, shown
+from botmilter.config.tables import Survey as SurveyTable
 from botmilter.errors import SetupError
-from botmilter.net import printable
+from botmilter.net import parse_ip, printable
 from botmilter.survey import analyse, records
-from botmilter.survey.analyse import Seen, Share
+from botmilter.survey.analyse import Place, Seen, Share
 
 
 @click.command()
@@ -26,20 +28,31 @@ from botmilter.survey.analyse import Seen, Share
 @click.option(
     "--html", "html_to", type=click.Path(path_type=Path), metavar="FILE", help="One page."
 )
-def command(folders: tuple[Path, ...], csv_to: Path | None, html_to: Path | None) -> None:
+@config_options
+def command(
+    folders: tuple[Path, ...],
+    csv_to: Path | None,
+    html_to: Path | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
     """Show what one or several surveys found.
 
     DIR is the folder of a survey; of each host its newest record counts.  Of several, in the order
     given, it is also shown what became of the hosts.
 
-    Exit code 0: shown; 66: no survey in a DIR; 69: the pictures need botmilter[survey].
+    Countries and networks are told where [survey] names local MaxMind files.
+
+    Exit code 0: shown; 66: no survey in a DIR; 69: the pictures need botmilter[survey], countries
+    botmilter[geo]; 78: the configuration.
 
     \b
     Examples:
       $ botmilter report august
       $ botmilter report august october --html report.html --csv tables/
     """
-    surveys = [(printable(folder.name or str(folder)), _hosts(folder)) for folder in folders]
+    with _place_of(settings(config_file, overrides).survey) as place:
+        surveys = [(_name(folder), _hosts(folder, place)) for folder in folders]
     out = console()
     for name, hosts in surveys:
         out.print(shown(f"{name}: {len(hosts)} hosts", style="bold"))
@@ -47,13 +60,40 @@ def command(folders: tuple[Path, ...], csv_to: Path | None, html_to: Path | None
     _show_study(out, surveys)
     for (first, before), (second, after) in itertools.pairwise(surveys):
         _show_churn(out, f"{first} to {second}", analyse.churn(before, after))
+    _show_places(out, surveys)
     _show_flagged(out, surveys)
     if csv_to is not None or html_to is not None:
         _write(surveys, csv_to, html_to)
 
 
-def _hosts(folder: Path) -> list[Seen]:
-    return [analyse.seen(record.to_json()) for record in records.latest(folder).values()]
+def _name(folder: Path) -> str:
+    return printable(folder.name or str(folder))
+
+
+def _hosts(folder: Path, place: Callable[[str], Place]) -> list[Seen]:
+    known = records.latest(folder)
+    return [analyse.seen(record.to_json(), place(ip)) for ip, record in known.items()]
+
+
+@contextmanager
+def _place_of(configured: SurveyTable) -> Iterator[Callable[[str], Place]]:
+    """What tells the place of an address.  Raises ConfigError and SetupError."""
+    if not configured.country_database and not configured.network_database:
+        yield lambda ip: Place()
+        return
+    try:
+        from botmilter.geo import Atlas
+    except ImportError as error:
+        raise SetupError("countries and networks need botmilter[geo]") from error
+
+    def place(ip: str) -> Place:
+        address = parse_ip(ip)
+        if address is None:
+            return Place()
+        return Place(atlas.country(address), atlas.network(address))
+
+    with Atlas(configured.country_database, configured.network_database) as atlas:
+        yield place
 
 
 def _write(
@@ -110,6 +150,20 @@ def _show_churn(out: Console, title: str, moves: dict[tuple[str, str], int]) -> 
     out.print(table)
     summary = analyse.churn_summary(moves)
     out.print(", ".join(f"{count} {what}" for what, count in summary.items()))
+
+
+def _show_places(out: Console, surveys: Sequence[tuple[str, Sequence[Seen]]]) -> None:
+    for title, of in analyse.PLACES:
+        found = analyse.place_table([hosts for _, hosts in surveys], of)
+        if not found:
+            continue
+        table = Table(title.lower(), box=SIMPLE_HEAD)
+        for name, _ in surveys:
+            for what in ("hosts", "mails"):
+                table.add_column(shown(f"{name}: {what}"), justify="right")
+        for row, counts in found:
+            table.add_row(shown(row), *map(str, counts))
+        out.print(table)
 
 
 def _show_flagged(out: Console, surveys: Sequence[tuple[str, Sequence[Seen]]]) -> None:

@@ -158,6 +158,13 @@ class Query(Table):
     """Questions in a minute."""
 
 
+class Survey(Table):
+    country_database: str = ""
+    """MaxMind file with the countries of addresses; empty: reports tell none."""
+    network_database: str = ""
+    """MaxMind file with the networks (AS) of addresses; empty: reports tell none."""
+
+
 class Log(Table):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least urgent line that is logged; info has the line for each mail."""
@@ -176,6 +183,7 @@ class Settings(Table):
     header: Header = Header()
     action: ActionTable = ActionTable()
     query: Query = Query()
+    survey: Survey = Survey()
     log: Log = Log()
 
     @field_validator("weights")

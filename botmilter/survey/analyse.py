@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -83,6 +83,10 @@ class Seen:
     """A value of :data:`SMTP_ROWS`."""
     name: str
     name_row: str
+    country: str
+    """Empty where no file of countries is configured."""
+    network: str
+    """The same of networks."""
     mails: int
     hours: tuple[int, ...]
     """Hour of the day of each mail's arrival, in the receiver's own zone."""
@@ -99,7 +103,24 @@ class Share:
     high: float
 
 
-def seen(record: Mapping[str, Any]) -> Seen:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an address belongs; empty where that is not looked up."""
+
+    country: str = ""
+    network: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many hosts, and mails from them."""
+
+    row: str
+    hosts: int
+    mails: int
+
+
+def seen(record: Mapping[str, Any], place: Place = Place()) -> Seen:
     """Raises KeyError, TypeError or ValueError where *record* is not of the schema."""
     known = {str(one["probe"]): one for one in record["observations"]}
     rdns = known.get("rdns", {})
@@ -116,6 +137,8 @@ def seen(record: Mapping[str, Any]) -> Seen:
         smtp=SMTP_ROWS.get(str(_facts(known.get("smtp", {})).get("outcome", "")), "not SMTP"),
         name=found[0] if found else "",
         name_row=_name_row(str(record["ip"]), found, _is_evidence(rdns)),
+        country=place.country,
+        network=place.network,
         mails=int(record["mail_count"]),
         hours=tuple(datetime.fromisoformat(m["arrived"]).hour for m in record["mails"]
                     if m["arrived"]),
@@ -209,6 +232,40 @@ def smtp_shares(hosts: Iterable[Seen]) -> tuple[Share, ...]:
 
 def name_shares(hosts: Iterable[Seen]) -> tuple[Share, ...]:
     return shares(NAME_ROWS, (host.name_row for host in hosts))
+
+
+def places(hosts: Iterable[Seen], of: Callable[[Seen], str]) -> tuple[Counted, ...]:
+    """Hosts and mails by country or network, most hosts first; nothing where *of* tells none."""
+    found, mails = Counter[str](), Counter[str]()
+    for host in hosts:
+        found[of(host)] += 1
+        mails[of(host)] += host.mails
+    order = sorted(found, key=lambda row: (-found[row], -mails[row], row))
+    return tuple(Counted(row, found[row], mails[row]) for row in order if row)
+
+
+#: What :func:`places` can be asked for.
+PLACES: tuple[tuple[str, Callable[[Seen], str]], ...] = (
+    ("Countries", lambda host: host.country),
+    ("Networks", lambda host: host.network),
+)
+#: A page shows so many of them, the others as one row.
+_PLACES_AT_MOST = 20
+
+
+def place_table(
+    surveys: Sequence[Sequence[Seen]], of: Callable[[Seen], str]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """For each place hosts and mails of each survey in turn; few places, and the rest as one."""
+    order = [one.row for one in places([host for hosts in surveys for host in hosts], of)]
+    shown, rest = order[:_PLACES_AT_MOST], f"{len(order) - _PLACES_AT_MOST} others"
+    rows = {row: [0] * 2 * len(surveys) for row in (*shown, rest)}
+    for number, hosts in enumerate(surveys):
+        for one in places(hosts, of):
+            counts = rows[one.row if one.row in rows else rest]
+            counts[2 * number] += one.hosts
+            counts[2 * number + 1] += one.mails
+    return [(row, tuple(counts)) for row, counts in rows.items() if any(counts)]
 
 
 def hours(hosts: Iterable[Seen]) -> tuple[int, ...]:

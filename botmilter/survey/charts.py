@@ -33,7 +33,7 @@ def _style(salt: str) -> AbstractContextManager[None]:
             "svg.fonttype": "none",
             "svg.hashsalt": salt,
             "font.family": "sans-serif",
-            "font.size": 9.0,
+            "font.size": 10.0,
             "axes.spines.top": False,
             "axes.spines.right": False,
         }
@@ -56,7 +56,7 @@ def stacked(title: str, rows: Sequence[str], runs: Sequence[tuple[str, Sequence[
         axes.invert_yaxis()
         axes.set_xlim(0, 100)
         axes.set_xlabel("% of the hosts")
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
         return _svg(figure, title)
 
 
@@ -74,7 +74,7 @@ def bars(title: str, runs: Sequence[tuple[str, Sequence[Share]]]) -> str:
         axes.set_xlim(0, 100)
         axes.set_xlabel("% of the hosts, with 95 % interval")
         if len(runs) > 1:
-            figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+            figure.legend(loc="outside lower center", ncols=2, frameon=False)
         return _svg(figure, title)
 
 
@@ -86,8 +86,9 @@ def _bars_of_run(
     found = [(at, known[row]) for at, row in enumerate(rows) if row in known]
     where = [at + (number - (runs - 1) / 2) * thick for at, _ in found]
     widths = [share.share * 100 for _, share in found]
-    below = [(share.share - share.low) * 100 for _, share in found]
-    above = [(share.high - share.share) * 100 for _, share in found]
+    # an interval ends at its share where that is all or nothing, but for rounding
+    below = [max(0.0, share.share - share.low) * 100 for _, share in found]
+    above = [max(0.0, share.high - share.share) * 100 for _, share in found]
     colour = _COLOURS[(3 + number) % len(_COLOURS)]
     axes.barh(
         where, widths, thick * 0.9, xerr=[below, above], label=name, color=colour,
@@ -103,11 +104,13 @@ def hours(title: str, runs: Sequence[tuple[str, Sequence[int]]]) -> str:
         for number, (name, counts) in enumerate(runs):
             colour = _COLOURS[(3 + number) % len(_COLOURS)]
             axes.step(range(24), counts, where="mid", label=name, color=colour)
+        axes.set_xlim(-0.5, 23.5)
+        axes.set_xticks(range(0, 24, 6))
         axes.set_xlabel("hour of the day")
         axes.set_ylabel("mails")
         axes.set_ylim(bottom=0)
         if len(runs) > 1:
-            figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+            figure.legend(loc="outside lower center", ncols=2, frameon=False)
         return _svg(figure, title)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from html import escape
@@ -36,6 +37,8 @@ _TABLES = (
 
 Row = Sequence[object]
 
+_SHARE = re.compile(r"[0-9.]+%")
+
 
 def share_tables(survey: Survey) -> Iterator[tuple[str, tuple[Share, ...]]]:
     for title, of in _TABLES:
@@ -62,12 +65,21 @@ def study_rows(surveys: Iterable[Survey]) -> Iterator[tuple[object, ...]]:
         yield (survey.name, *analyse.study_row(survey.hosts).values())
 
 
+def place_tables(surveys: Sequence[Survey]) -> Iterator[tuple[str, list[str], list[Row]]]:
+    """Title, head and rows of countries and of networks, where they were looked up."""
+    for title, of in analyse.PLACES:
+        found = analyse.place_table([survey.hosts for survey in surveys], of)
+        if found:
+            head = [f"{survey.name}: {what}" for survey in surveys for what in ("hosts", "mails")]
+            yield title, [title.lower(), *head], [(row, *counts) for row, counts in found]
+
+
 # -- CSV ----------------------------------------------------------------------------------------
 
 
 def write_csv(surveys: Sequence[Survey], folder: Path) -> None:
-    """``hosts.csv``, ``shares.csv``, ``study.csv``, ``flagged.csv`` and, of two and more surveys,
-    ``churn.csv``.  Raises OSError."""
+    """``hosts.csv``, ``shares.csv``, ``study.csv``, ``flagged.csv``; of two and more surveys
+    ``churn.csv``; with countries or networks ``places.csv``.  Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [field.name for field in fields(Seen)]
     hosts = ((s.name, *astuple(host)[:-1], " ".join(map(str, host.hours)))
@@ -80,6 +92,14 @@ def write_csv(surveys: Sequence[Survey], folder: Path) -> None:
         for share in found
     )
     _csv(folder / "shares.csv", ("run", "table", "row", "count", "share", "low", "high"), shares)
+    places = [
+        (survey.name, title, *astuple(one))
+        for survey in surveys
+        for title, of in analyse.PLACES
+        for one in analyse.places(survey.hosts, of)
+    ]
+    if places:
+        _csv(folder / "places.csv", ("run", "table", "row", "hosts", "mails"), places)
     _csv(folder / "study.csv", STUDY_HEAD, study_rows(surveys))
     _csv(folder / "flagged.csv", FLAGGED_HEAD, flagged_rows(surveys))
     if len(surveys) > 1:
@@ -118,7 +138,11 @@ def page(surveys: Sequence[Survey]) -> str:
         study=_table(STUDY_HEAD, study_rows(surveys)),
         shares="\n".join(_share_html(survey) for survey in surveys),
         churn="\n".join(_churn_html(a, b) for a, b in itertools.pairwise(surveys)),
-        flagged=_table(FLAGGED_HEAD, flagged_rows(surveys)),
+        places="\n".join(
+            f"<h2>{escape(title)}</h2>{_table(head, rows)}"
+            for title, head, rows in place_tables(surveys)
+        ),
+        flagged=_table(FLAGGED_HEAD, flagged_rows(surveys), "cards"),
     )
 
 
@@ -165,11 +189,25 @@ def _churn_html(first: Survey, second: Survey) -> str:
     return f"{title}<p>{escape(summary)}</p>{_table(('before', *after), rows)}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Row]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row) + "</tr>"
-        for row in rows
-    )
+def _table(head: Sequence[str], rows: Iterable[Row], shape: str = "") -> str:
+    """Numbers to the right.  *shape* ``cards``: on a narrow screen each row stands as a list."""
+    filled = [tuple(row) for row in rows]
+    kinds = [_kind([row[at] for row in filled]) for at in range(len(head))]
+    top = "".join(f"<th{k}>{escape(name)}</th>" for name, k in zip(head, kinds, strict=True))
+    body = "".join(f"<tr>{_cells(head, kinds, row)}</tr>" for row in filled)
     table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="table">{table}</div>'
+    return f'<div class="table {shape}">{table}</div>'
+
+
+def _cells(head: Sequence[str], kinds: Sequence[str], row: Row) -> str:
+    return "".join(
+        f'<td{kind} data-head="{escape(name)}">{escape(str(value))}</td>'
+        for name, kind, value in zip(head, kinds, row, strict=True)
+    )
+
+
+def _kind(column: Iterable[object]) -> str:
+    """The attribute that marks a column of counts and shares."""
+    filled = [value for value in column if value != ""]
+    is_number = all(isinstance(one, int) or _SHARE.fullmatch(str(one)) for one in filled)
+    return ' class="number"' if filled and is_number else ""

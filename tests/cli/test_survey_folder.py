@@ -16,6 +16,7 @@ from botmilter.model import Signal
 from botmilter.survey import records
 from tests.cli.fakes import FakeProbe
 from tests.survey import study
+from tests.test_geo import countries, networks
 
 HOSTS = [f"198.18.0.{n}" for n in range(1, 9)]
 _SETTINGS = (
@@ -180,3 +181,47 @@ def test_the_report_counts_every_host_and_writes_its_tables(tmp_path: Path, box:
 
 def test_a_report_of_nothing_is_an_error(tmp_path: Path) -> None:
     assert botmilter("report", tmp_path).exit_code == 66
+
+
+def test_the_report_tells_countries_and_networks_where_files_are_named(
+    tmp_path: Path, box: Path
+) -> None:
+    box.write_bytes(study.mbox([*HOSTS, HOSTS[0], "198.18.101.1", "198.18.102.1"]))
+    done(box, "--out", tmp_path / "out")
+    files = {"country": countries(tmp_path / "c.mmdb"), "network": networks(tmp_path / "n.mmdb")}
+    named = [word for key, path in files.items()
+             for word in ("--set", f'survey.{key}_database="{path}"')]  # fmt: skip
+    page, tables = tmp_path / "page.html", tmp_path / "csv"
+    shown = botmilter("report", tmp_path / "out", *named, "--csv", tables, "--html", page)
+    assert shown.exit_code == 0, shown.output
+    with (tables / "places.csv").open(newline="") as file:
+        rows = [tuple(row.values())[1:] for row in csv.DictReader(file)]
+    assert rows == [
+        ("Countries", "unknown", "8", "9"),
+        ("Countries", "JP", "1", "1"),
+        ("Countries", "N?O", "1", "1"),
+        ("Networks", "unknown", "8", "9"),
+        ("Networks", "AS64496 Kikuchi Net", "1", "1"),
+        ("Networks", "AS64497", "1", "1"),
+    ]
+    for text in (shown.stdout, page.read_text()):
+        assert "AS64496 Kikuchi Net" in text
+        assert "JP" in text
+
+
+def test_without_such_files_the_report_says_nothing_of_places(tmp_path: Path, box: Path) -> None:
+    done(box, "--out", tmp_path / "out")
+    page, tables = tmp_path / "page.html", tmp_path / "csv"
+    shown = botmilter("report", tmp_path / "out", "--csv", tables, "--html", page)
+    assert not (tables / "places.csv").exists()
+    assert "Countries" not in page.read_text()
+    assert "countries" not in shown.stdout
+
+
+def test_a_missing_file_of_countries_is_named(tmp_path: Path, box: Path) -> None:
+    done(box, "--out", tmp_path / "out")
+    named = ("--set", f'survey.country_database="{tmp_path}/none.mmdb"')
+    shown = botmilter("report", tmp_path / "out", *named)
+    assert shown.exit_code == 78
+    assert "country_database" in shown.stderr
+    assert "none.mmdb" in shown.stderr

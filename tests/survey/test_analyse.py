@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -116,3 +117,13 @@ def test_every_flagged_host_stands_side_by_side_with_its_other_runs() -> None:
     ((ip, seen),) = analyse.flagged([first, second, []])
     assert ip == "192.0.2.1"
     assert [one.ping if one else None for one in seen] == ["yes", "no", None]
+
+
+def test_of_many_places_the_rest_is_one_row() -> None:
+    hosts = [replace(one, country=f"C{n:02}", mails=2) for n in range(30)
+             for one in [analyse.seen(record(ip=f"198.18.0.{n}"))] * (40 - n)]  # fmt: skip
+    table = analyse.place_table([hosts, hosts[:1]], lambda host: host.country)
+    assert table[0] == ("C00", (40, 80, 1, 2))
+    assert table[-1] == ("10 others", (155, 310, 0, 0))
+    assert len(table) == 21
+    assert analyse.place_table([hosts], lambda host: host.network) == []
