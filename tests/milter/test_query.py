@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from botmilter.errors import InputError
 from botmilter.milter import query
@@ -281,3 +283,27 @@ def test_the_query_process_has_no_privilege(start: Callable[..., Filter], tmp_pa
     start(query=path, user="nobody")
     said = ask(path, {"ip": IP})
     assert (said["uid"], said["capabilities"]) == (pwd.getpwnam("nobody").pw_uid, 0)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.binary(max_size=100),
+    st.none() | st.integers() | st.text(max_size=50),
+    st.none() | st.floats() | st.lists(st.none()) | st.text(max_size=300),
+)
+def test_any_line_is_a_question_of_plain_words_or_refused(
+    octets: bytes, text: object, other: object
+) -> None:
+    whole = {"ip": IP, "helo": text, "sender": other}
+    for line in (octets, *(json.dumps(one).encode() for one in (whole, {"ip": text}, other))):
+        said = _read_or_refusal(line)
+        assert said.isascii()
+        assert said.isprintable()
+
+
+def _read_or_refusal(line: bytes) -> str:
+    try:
+        question = read_question(line)
+    except InputError as error:
+        return str(error)
+    return f"{question.helo} {question.sender_domain}"
