@@ -131,8 +131,8 @@ class World:
         self.nmap_path.symlink_to(self.folder / "nmap")
 
     def inside(self, *command: str) -> None:
-        """Run *command* in the filter's own mounts."""
-        subprocess.run(["nsenter", "-m", "-t", str(self.rig.pid), *command], check=True)
+        """Run *command* in the filter's own mounts, also where all of us are in a chroot."""
+        subprocess.run(["nsenter", "-m", "-r", "-t", str(self.rig.pid), *command], check=True)
 
     # -- DNS ------------------------------------------------------------------------------------
 
