@@ -16,6 +16,7 @@ from botmilter.errors import BotmilterError
 #: In the order of ``--help``; each is ``command`` in the module of that name.
 COMMANDS = (
     "run",
+    "reload",
     "check",
     "trace",
     "probe",

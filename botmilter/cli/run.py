@@ -87,6 +87,7 @@ def service(chosen: Settings) -> Service:
         operations=build.operations(),
         make_judge=lambda client: _judge(chosen, client, key, store),
         query=_query(chosen, store),
+        log_level=chosen.log.level.upper(),
     )
 
 

@@ -5,12 +5,13 @@ It runs no libmilter and no thread, so its signal handling is plain Python:
 =========  ========================================================================
 TERM, INT  stop: nobody new is let in, open sessions go on up to ``stop_grace_s``
 USR1       reload: workers with the new configuration, then the old ones drain; a
-           broken configuration keeps the old one and the log says why
+           broken configuration keeps the old one; the log says why, and the
+           sender of the signal is told (:mod:`botmilter.milter.reloading`)
 HUP        nothing (libmilter would stop at it)
 =========  ========================================================================
 
 A worker or prober that dies is started again, after a pause that doubles while it keeps dying.
-Under systemd it says READY, RELOADING, STOPPING and WATCHDOG (sd_notify(3)).
+Under systemd it says READY, RELOADING, STOPPING and WATCHDOG (sdnotify(3)).
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from typing import NoReturn
 
 from botmilter.clock import Deadline
 from botmilter.errors import BotmilterError, SetupError
-from botmilter.milter import listener, privileged, query
+from botmilter.milter import listener, privileged, query, reloading
 from botmilter.milter.base import DRAIN, Judge, Start
 from botmilter.milter.privileged import Operation, PrivilegedClient, Prober
+from botmilter.milter.reloading import Outcome
+from botmilter.milter.systemd import notify
 from botmilter.net import ProbeGuard
 
 log = logging.getLogger(__name__)
@@ -68,6 +71,8 @@ class Service:
     make_judge: Callable[[PrivilegedClient], Judge]
     """Called in each worker, after the fork: nothing threaded may exist before."""
     query: QueryService | None = None
+    log_level: str = "INFO"
+    """Least urgent level that is logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +137,15 @@ class Daemon:
     def run(self) -> int:
         """Serve until told to stop; the exit code.  Raises BotmilterError where it cannot start."""
         service = self.load()
+        reloading.be_ready()
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._listener = listener.listen(service.socket, service.socket_mode, service.socket_group)
         try:
             if service.query is not None:
                 self._query_listener = _listen_for_queries(service.query)
+            privileged.hold_back()
             self._begin(service)
-            _notify("READY=1")
+            notify("READY=1")
             log.info("serving %s with %d workers", service.socket, service.workers)
             if os.geteuid() == 0 and not service.user:
                 log.warning("the workers run as root: name a [milter] user they should become")
@@ -154,16 +161,18 @@ class Daemon:
             number = came.si_signo if came else 0
             if number in (signal.SIGTERM, signal.SIGINT):
                 return
-            if number == signal.SIGUSR1:
-                self._reload()
+            if came and number == signal.SIGUSR1:
+                reloading.tell(came.si_pid, self._reload())
             self._tick()
             if watchdog and any(child.is_ready for child in self._generations[-1].workers):
-                _notify("WATCHDOG=1")
+                notify("WATCHDOG=1")
 
     # -- starting and stopping ------------------------------------------------------------------
 
     def _begin(self, service: Service) -> None:
         """Start a generation and see all its workers serve; SetupError where they don't."""
+        before = logging.getLogger().level
+        logging.getLogger().setLevel(service.log_level)  # the children inherit it
         generation = self._generation(service)
         self._generations.append(generation)
         for child in generation.children:
@@ -175,6 +184,7 @@ class Daemon:
             if dead or deadline.is_over:
                 self._generations.remove(generation)
                 _kill(generation)
+                logging.getLogger().setLevel(before)
                 raise SetupError("the workers do not start; the lines above say why")
 
     def _generation(self, service: Service) -> _Generation:
@@ -215,10 +225,10 @@ class Daemon:
         ]
         return _Generation(service, _Child(probe, "prober"), workers, channel, desk)
 
-    def _reload(self) -> None:
+    def _reload(self) -> Outcome:
         """The new generation serves before the old one is told to drain."""
-        _notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        old = self._generations[-1]
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        old, outcome = self._generations[-1], Outcome()
         try:
             service = self.load()
             if service.socket != old.service.socket:
@@ -228,14 +238,16 @@ class Daemon:
             self._begin(service)
         except BotmilterError as error:
             log.error("reload: the old configuration stays: %s", error)
+            outcome = Outcome(str(error), error.exit_code)
         else:
             _drain(old)
             log.info("reload: done, %d workers", service.workers)
-        _notify("READY=1")
+        notify("READY=1")
+        return outcome
 
     def _stop(self) -> None:
         """Let nobody new in, give open sessions their grace, leave no process behind."""
-        _notify("STOPPING=1")
+        notify("STOPPING=1")
         for generation in self._generations:
             _drain(generation)
         for one in (self._listener, self._query_listener):
@@ -378,12 +390,3 @@ def _kill(generation: _Generation) -> None:
             child.control.close()
     for end in generation.channel:
         end.close()
-
-
-def _notify(state: str) -> None:
-    """sd_notify(3), where a service manager asked for it."""
-    where = os.environ.get("NOTIFY_SOCKET", "")
-    if where:
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            address = "\0" + where[1:] if where.startswith("@") else where
-            manager.sendto(f"{state}\nMAINPID={os.getpid()}".encode(), address)

@@ -210,6 +210,22 @@ def become(user: str, keep: frozenset[int] = frozenset()) -> None:
         _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, one, 0, 0), "raise ambient")
 
 
+def hold_back() -> None:
+    """Use no capability from now on, but stay able to hand CAP_NET_RAW to a new prober.
+
+    For the parent: it has to be able to start a prober in the place of one that died, and a child
+    has no more than its parent.  So the capability stays permitted, but neither effective (nothing
+    the parent does is allowed by it) nor ambient (nothing it starts inherits it).  Root is left
+    as it is: it becomes other users, and its sockets are given to groups.
+    """
+    if os.geteuid() == 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    kept = (1 << CAP_NET_RAW) if CAP_NET_RAW in permitted() else 0
+    _set_capabilities(libc, kept, effective=0)
+    _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "clear ambient")
+
+
 def _set_user(user: str) -> None:
     try:
         entry = pwd.getpwnam(user)
@@ -227,10 +243,12 @@ def permitted() -> frozenset[int]:
     return frozenset(bit for bit in range(64) if mask >> bit & 1)
 
 
-def _set_capabilities(libc: ctypes.CDLL, mask: int) -> None:
+def _set_capabilities(libc: ctypes.CDLL, mask: int, effective: int | None = None) -> None:
+    """Permitted, inheritable and, unless told otherwise, effective."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    low, high = mask & 0xFFFFFFFF, mask >> 32
-    data = (ctypes.c_uint32 * 6)(low, low, low, high, high, high)
+    used = mask if effective is None else effective
+    halves = [(number & 0xFFFFFFFF, number >> 32) for number in (used, mask, mask)]
+    data = (ctypes.c_uint32 * 6)(*(low for low, _ in halves), *(high for _, high in halves))
     _check(libc.capset(header, data), "drop capabilities")
 
 

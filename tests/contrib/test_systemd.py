@@ -23,7 +23,7 @@ def unit(tmp_path: Path) -> Path:
     """The unit with a program that is there, because systemd looks."""
     copy = tmp_path / UNIT.name
     text = UNIT.read_text()
-    copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+    copy.write_text(re.sub(r"^(Exec\w+)=\S+", r"\1=/bin/true", text, flags=re.MULTILINE))
     return copy
 
 
