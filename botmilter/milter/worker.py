@@ -5,6 +5,14 @@ and its stop cuts sessions off between two commands.  So it opens a socket of no
 the shared one is put in its place (``dup2``); to drain, a pipe that never has anything takes that
 place, libmilter goes on with the sessions it has, and the process ends when they are over.
 
+libmilter as Debian builds it has a pool of threads, and loses one now and then: of two sessions
+that become ready in the same moment while one thread is idle, both are left to that thread
+(``tm_nb_idle`` in its worker.c still counts one that was woken).  The second is then served when
+some other thread has ended its command, and when all of them wait for verdicts that is a whole
+budget later.  So the process has a session with itself, over the socket of no importance, and
+sends macros for no mail over it while there are others: whichever thread takes them looks for
+sessions left behind.
+
 Told what to do through a socket to the parent: ``d`` drains; its end says that the parent is
 gone, and then the worker goes too.  It says ``r`` when it is ready.
 """
@@ -14,8 +22,11 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shutil
+import signal
 import socket
 import stat
+import struct
 import tempfile
 import threading
 import time
@@ -35,6 +46,17 @@ _DESCRIPTORS = 1024
 #: Between two looks at the open sessions.
 _LOOK_S = 0.1
 
+#: So long may a session be left behind at most.  A nudge costs 30 us.
+_NUDGE_EVERY_S = 0.025
+#: libmilter ends sessions that are idle for two hours.
+_NUDGE_AT_LEAST_EVERY_S = 600.0
+
+#: Interrupts a system call of the main thread's, and does nothing else.
+_WAKE = signal.SIGUSR2
+
+#: For libmilter to begin.
+_START_LIMIT_S = 10.0
+
 
 class Worker:
     """Serves *listener* with *filter_app*; obeys *control*."""
@@ -50,21 +72,27 @@ class Worker:
         self._listener = listener
         self._control = control
         self._stop_grace_s = stop_grace_s
+        self._of_no_mta = 0
 
     def run(self) -> int:
         """Serve until libmilter gives up; a drained worker ends the process from its own thread."""
         place = _libmilters_place(self._app, self._listener.family)
-        os.dup2(self._listener.fileno(), place)
+        signal.signal(_WAKE, lambda *_: None)
         threading.Thread(target=self._obey, args=(place,), daemon=True).start()
-        gc.freeze()  # what is here by now stays: not to be looked through again and again
-        self._control.send(READY)
         app.serve()
         return 1
 
-    def _obey(self, place: int) -> None:
+    def _obey(self, place: _Place) -> None:
+        nudge = _Nudge(place.connect())
+        nudge.wait_until_served()
+        place.give_to(self._listener)
+        self._of_no_mta = self._app.open_sessions
+        threading.Thread(target=self._keep_awake, args=(nudge,), daemon=True).start()
+        gc.freeze()  # what is here by now stays: not to be looked through again and again
+        self._control.send(READY)
         order = self._control.recv(1)
         never, _held = os.pipe()
-        os.dup2(never, place)
+        os.dup2(never, place.fd)
         if not order:
             with suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
@@ -79,24 +107,84 @@ class Worker:
         """Until two looks find no session: one may have been accepted just before."""
         quiet = 0
         while quiet < 2 and not deadline.is_over:
-            quiet = 0 if self._app.open_sessions else quiet + 1
+            quiet = 0 if self._open_sessions else quiet + 1
             time.sleep(_LOOK_S)
-        if self._app.open_sessions:
-            log.warning("%d sessions cut off at the end of the grace", self._app.open_sessions)
+        if self._open_sessions:
+            log.warning("%d sessions cut off at the end of the grace", self._open_sessions)
+
+    @property
+    def _open_sessions(self) -> int:
+        """An MTA's."""
+        return self._app.open_sessions - self._of_no_mta
+
+    def _keep_awake(self, nudge: _Nudge) -> None:
+        idle_s = 0.0
+        try:
+            while True:
+                if self._open_sessions or idle_s > _NUDGE_AT_LEAST_EVERY_S:
+                    nudge.send()
+                    idle_s = 0.0
+                idle_s += _NUDGE_EVERY_S
+                time.sleep(_NUDGE_EVERY_S)
+        except OSError as error:
+            log.warning("no session with ourselves: %s; a mail may wait twice its budget", error)
 
 
-def _libmilters_place(filter_app: app.App, family: socket.AddressFamily) -> int:
-    """The descriptor on which libmilter will accept, opened for the same address family."""
+class _Nudge:
+    """The session with ourselves."""
+
+    def __init__(self, session: socket.socket) -> None:
+        self._session = session
+
+    def wait_until_served(self) -> None:
+        """Raises OSError where nobody does."""
+        self._session.settimeout(_START_LIMIT_S)
+        self._session.sendall(_packet(b"O", struct.pack(">III", 6, app.ACTIONS, 0x1FFFFF)))
+        if not self._session.recv(1024):
+            raise OSError("libmilter does not serve")
+
+    def send(self) -> None:
+        self._session.sendall(_packet(b"D", b"C"))
+
+
+def _packet(command: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", 1 + len(data)) + command + data
+
+
+class _Place:
+    """The descriptor on which libmilter accepts; *folder* is its socket's, if it has one."""
+
+    def __init__(self, fd: int, folder: str) -> None:
+        self.fd = fd
+        self._folder = folder
+
+    def connect(self) -> socket.socket:
+        with socket.socket(fileno=os.dup(self.fd)) as listening:
+            session = socket.socket(listening.family)
+            session.connect(listening.getsockname())
+        return session
+
+    def give_to(self, listener: socket.socket) -> None:
+        """From now on libmilter accepts from *listener*."""
+        os.dup2(listener.fileno(), self.fd)
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, _WAKE)  # out of poll() on the former one, 5 s otherwise
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _libmilters_place(filter_app: app.App, family: socket.AddressFamily) -> _Place:
+    """Where libmilter will accept, opened for the same address family."""
     before = _sockets()
-    with tempfile.TemporaryDirectory(prefix="botmilter-") as folder:
-        addresses = {
-            socket.AF_UNIX: f"unix:{Path(folder) / 'unused'}",
-            socket.AF_INET: "inet:0@127.0.0.1",
-            socket.AF_INET6: "inet6:0@::1",
-        }
-        app.open_socket(filter_app, addresses[family], BACKLOG)
+    folder = tempfile.mkdtemp(prefix="botmilter-")
+    addresses = {
+        socket.AF_UNIX: f"unix:{Path(folder) / 'unused'}",
+        socket.AF_INET: "inet:0@127.0.0.1",
+        socket.AF_INET6: "inet6:0@::1",
+    }
+    app.open_socket(filter_app, addresses[family], BACKLOG)
     (place,) = _sockets() - before
-    return place
+    return _Place(place, folder)
 
 
 def _sockets() -> set[int]:

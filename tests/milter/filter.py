@@ -29,6 +29,7 @@ from botmilter.model import IPAddress
 from botmilter.net import ProbeGuard
 
 SLOW_S = 0.5
+SLOWER_S = 1.5
 
 
 #: What is done with a mail from these domains.
@@ -78,6 +79,8 @@ class EchoJudge:
             raise RuntimeError("the judge is ill")
         if mail.sender_domain == "slow.example":
             time.sleep(SLOW_S)
+        if mail.sender_domain == "slower.example":
+            time.sleep(SLOWER_S)
         if mail.sender_domain == "patience.example" and while_waiting is not None:
             while_waiting()
             while_waiting()

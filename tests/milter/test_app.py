@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests.fakes.mta import CONTINUE, DISCARD, REPLY_CODE, Closed, Header, Mail, Wire
 from tests.milter.conftest import Filter, verdict, wait_until
+from tests.milter.filter import SLOWER_S
 
 GOOD = ((b"Received", b"from a by b"), (b"Subject", b"hello"))
 ADD_AND_CHANGE = 0x11
@@ -127,6 +130,19 @@ def test_a_mail_that_waits_holds_no_other(running: Filter) -> None:
     assert not slow
     thread.join(10)
     verdict(slow[0])
+
+
+def test_of_many_mails_at_once_none_waits_for_another_s_verdict(running: Filter) -> None:
+    """libmilter's pool leaves a session behind now and then, until a thread has ended its wait."""
+
+    def send(_: int) -> float:
+        began = time.monotonic()
+        verdict(running.send(Mail(sender=b"<a@slower.example>")))
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(48) as mta:
+        took_s = [one for _ in range(3) for one in mta.map(send, range(48))]
+    assert max(took_s) < SLOWER_S + 1.0
 
 
 def test_the_mta_hears_that_a_long_wait_goes_on(running: Filter) -> None:
