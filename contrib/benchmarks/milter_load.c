@@ -1,8 +1,12 @@
-/* Load for contrib/bench milter: SOCKET CLIENT-IP CONNECTIONS MESSAGES.
+/* Load for contrib/bench: SOCKET CLIENT-IP CONNECTIONS MESSAGES [FILE].
 
    Each thread plays an MTA's process: connect, negotiate, one 3 KB message with 12 header fields,
    quit, again.  Steps that the filter does not want are not sent; for those it leaves unanswered
-   nothing is waited for.  Prints messages, seconds and messages that failed. */
+   nothing is waited for.  Prints messages, seconds and messages that failed.
+
+   With a CLIENT-IP that ends in "+" each message comes from the next address.  FILE gets a line
+   for each message that did not fail: when it began, in seconds from the start, and what it took,
+   in microseconds. */
 
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -19,7 +23,17 @@ enum { BODY = 3072, FIELDS = 12, LIMIT_S = 30 };
 
 static struct sockaddr_un place = { .sun_family = AF_UNIX };
 static const char *client;
+static uint32_t next_client;
 static int left, failed;
+static FILE *times;
+static struct timespec began;
+
+static double since(const struct timespec *then)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec - then->tv_sec + (now.tv_nsec - then->tv_nsec) / 1e9;
+}
 
 struct wire { int fd; uint32_t steps; size_t used; char out[16384]; char in[4096]; };
 
@@ -91,7 +105,13 @@ static int message(struct wire *w)
 {
     static char body[BODY];
     char where[128];
-    int n = sprintf(where, "mail.example%c4%c%c%s", 0, 0x61, 0x62, client) + 1;
+    char ip[INET_ADDRSTRLEN];
+    struct in_addr address = { htonl(next_client) };
+    if (next_client) {
+        address.s_addr = htonl(__sync_fetch_and_add(&next_client, 1));
+        inet_ntop(AF_INET, &address, ip, sizeof ip);
+    }
+    int n = sprintf(where, "mail.example%c4%c%c%s", 0, 0x61, 0x62, next_client ? ip : client) + 1;
     uint32_t offer[3] = { htonl(6), htonl(0x1FF), htonl(0x1FFFFF) };
     put(w, 'O', offer, sizeof offer);
     if (answer(w) != 'O') return -1;
@@ -128,26 +148,35 @@ static int session(void)
 
 static void *run(void *unused)
 {
-    while (__sync_fetch_and_sub(&left, 1) > 0)
+    while (__sync_fetch_and_sub(&left, 1) > 0) {
+        double at = since(&began);
         if (session()) __sync_fetch_and_add(&failed, 1);
+        else if (times) fprintf(times, "%.6f %.0f\n", at, (since(&began) - at) * 1e6);
+    }
     return unused;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 5) return 64;
+    if (argc != 5 && argc != 6) return 64;
+    if (argc == 6 && !(times = fopen(argv[5], "w"))) return 73;
     snprintf(place.sun_path, sizeof place.sun_path, "%s", argv[1]);
     client = argv[2];
+    if (client[strlen(client) - 1] == '+') {
+        char first[INET_ADDRSTRLEN] = "";
+        struct in_addr address;
+        strncat(first, client, strcspn(client, "+"));
+        if (inet_pton(AF_INET, first, &address) != 1) return 64;
+        next_client = ntohl(address.s_addr);
+    }
     int connections = atoi(argv[3]), messages = left = atoi(argv[4]);
     if (connections < 1 || connections > 1000) return 64;
     pthread_t threads[1000];
-    struct timespec began, ended;
     clock_gettime(CLOCK_MONOTONIC, &began);
     for (int i = 0; i < connections; i++)
         if (pthread_create(&threads[i], NULL, run, NULL)) return 71;
     for (int i = 0; i < connections; i++) pthread_join(threads[i], NULL);
-    clock_gettime(CLOCK_MONOTONIC, &ended);
-    printf("%d %.6f %d\n", messages, ended.tv_sec - began.tv_sec
-           + (ended.tv_nsec - began.tv_nsec) / 1e9, failed);
+    printf("%d %.6f %d\n", messages, since(&began), failed);
+    if (times && fclose(times)) return 74;
     return 0;
 }
