@@ -203,6 +203,7 @@ class Engine:
             ticket.running,
             lambda: ticket.policy.thorough or self._can_change(ticket),
             ticket.settled,
+            ticket.policy.silent_too,
         )
 
     def _settle(self, ticket: Ticket) -> None:

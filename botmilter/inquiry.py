@@ -23,6 +23,9 @@ class Policy:
     """How long a probe that wants life waits for the cheap ones, counted from the start."""
     thorough: bool = False
     """Run and wait for all probes, also where they cannot change the label."""
+    silent_too: bool = False
+    """Let a probe that wants life look at a host that has shown none: the study had nmap look at
+    every host, and a PC that drops ping and port 25 may answer elsewhere."""
     from_memory: bool = False
     """Use what is remembered and measure nothing."""
     under_load_s: float | None = None

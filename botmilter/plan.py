@@ -49,18 +49,20 @@ def next_step(
     running: Collection[str],
     can_change: Callable[[], bool],
     settled: bool,
+    silent_too: bool = False,
 ) -> Step:
     """Decide about each of *probes* that is neither in *seen* nor *running*.
 
     *can_change* tells whether what is still outstanding can change the label (asked at most once
-    and only where it matters); *settled* whether the cheap probes have had their moment.
+    and only where it matters); *settled* whether the cheap probes have had their moment; with
+    *silent_too* those that want life do without.
     """
     waiting = [probe for probe in probes if probe.name not in seen and probe.name not in running]
     cheap = tuple(probe.name for probe in waiting if not probe.wants_life)
     dear = [probe.name for probe in waiting if probe.wants_life]
     if not dear:
         return Step(start=cheap)
-    witnesses = [probe.name for probe in probes if probe.shows_life]
+    witnesses = [] if silent_too else [probe.name for probe in probes if probe.shows_life]
     if witnesses and not _alive(witnesses, seen):
         if all(name in seen for name in witnesses):
             return Step(start=cheap, skip=tuple((name, NO_LIFE) for name in dear))

@@ -60,3 +60,9 @@ def test_without_any_witness_configured_the_dear_probe_runs() -> None:
     probes = (Kind("rdns"), Kind("os", wants_life=True))
     known = {"rdns": Observation("rdns", "k", UP)}
     assert plan.next_step(probes, known, set(), lambda: True, False).start == ("os",)
+
+
+def test_a_survey_looks_at_hosts_that_show_no_life_too() -> None:
+    known = {name: Observation(name, "k", status) for name, status in DEAD.items()}
+    step = plan.next_step(PROBES, known, {"rdns"}, lambda: True, True, silent_too=True)
+    assert step == Step(("os",))

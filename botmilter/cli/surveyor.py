@@ -41,7 +41,9 @@ def make(chosen: Settings, since: float, probe_claimed: bool = False) -> Surveyo
     machine = build.machine(chosen, probes, known_since=since)
     # all probes of all hosts under way may queue for a thread
     longest_s = sum(probe.limit_s for probe in probes) * HOSTS_PER_NMAP
-    policy = replace(machine.policy(chosen, longest_s), thorough=True, settle_s=0.0)
+    policy = replace(
+        machine.policy(chosen, longest_s), thorough=True, silent_too=True, settle_s=0.0
+    )
     return Surveyor(machine.engine, policy, machine.guard, probe_claimed)
 
 

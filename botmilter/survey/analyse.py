@@ -165,7 +165,15 @@ def _os_row(record: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]) -
     system = record["os"]
     if system["systems"]:
         return system_row(str(system["kind"]), [str(name) for name in system["systems"]])
-    return UNNAMED if any(one.get("status") == "answered" for one in asked) else NO_ANSWER
+    return UNNAMED if any(_has_answered(one) for one in asked) else NO_ANSWER
+
+
+def _has_answered(one: Mapping[str, Any]) -> bool:
+    """nmap's own answer is a port that is open or closed."""
+    if one.get("status") != "answered":
+        return False
+    ports = _facts(one).get("ports")
+    return not isinstance(ports, Mapping) or any(state != "filtered" for state in ports.values())
 
 
 def system_row(kind: str, systems: Sequence[str]) -> str:

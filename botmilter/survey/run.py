@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from botmilter.engine import Engine
 from botmilter.inquiry import Policy
+from botmilter.measuring import DOUBTED
 from botmilter.model import Hop, HopKind, HopSource, Observation, Origin, OriginWhy, Status, Verdict
 from botmilter.net import ProbeGuard, parse_ip
 from botmilter.survey.records import Host, Record, verdict_json
@@ -162,8 +163,6 @@ class _ToDo:
             self._changed.notify_all()
 
 
-#: The engine's word for an answer it does not believe.
-_DOUBT = "every host looks silent to us"
 #: Where this share of all hosts answered a probe, its way out is open.
 _OPEN_FROM = 0.1
 
@@ -196,7 +195,7 @@ def settled(
 
 
 def _is_doubted(one: Observation) -> bool:
-    return one.status is Status.FAILED and one.reason == _DOUBT
+    return one.status is Status.FAILED and one.reason == DOUBTED
 
 
 def _was_asked(one: Observation) -> bool:

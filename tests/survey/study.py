@@ -9,7 +9,7 @@ from email.utils import format_datetime
 from ipaddress import IPv4Address
 
 from tests.lab import worlds
-from tests.lab.host import FILTERED, OPEN, Host
+from tests.lab.host import FILTERED, OPEN, Host, Ping
 
 #: The study's first run: systems and how many hosts had them.
 WINDOWS_XP, WINDOWS_SERVERS, LINUXES, OTHERS = 2, 10, 22, 35
@@ -44,8 +44,13 @@ def _server(ip: str, persona: str) -> Host:
 def _other(number: int) -> Host:
     persona = _OTHER_SYSTEMS[number % len(_OTHER_SYSTEMS)]
     ip = f"198.18.104.{number + 1}"
+    # some answer neither ping nor port 25: nmap alone finds them
+    ping = Ping.SILENT if number % 7 == 3 else Ping.ANSWERED
     return replace(
-        worlds.pc(ip, persona), ports={80: OPEN, 25: FILTERED}, names=(worlds.dynamic_name(ip),)
+        worlds.pc(ip, persona),
+        ports={80: OPEN, 25: FILTERED},
+        names=(worlds.dynamic_name(ip),),
+        ping=ping,
     )
 
 

@@ -60,6 +60,21 @@ def test_a_host_without_a_match_is_unnamed_or_dead(ping: str, row: str) -> None:
     assert analyse.seen(record(ping=ping)).os_row == row
 
 
+@pytest.mark.parametrize(
+    ("ports", "row"),
+    [
+        ({"25": "filtered", "445": "closed"}, analyse.UNNAMED),
+        ({"25": "filtered", "445": "filtered"}, analyse.NO_ANSWER),
+        ({}, analyse.NO_ANSWER),
+    ],
+)
+def test_a_port_that_only_nmap_found_is_life(ports: dict[str, str], row: str) -> None:
+    plain = record(ping="silent")
+    nmap = {"probe": "osdetect", "status": "answered", "facts": {"ports": ports, "matches": []}}
+    plain["observations"].append(nmap)
+    assert analyse.seen(plain).os_row == row
+
+
 def test_a_host_that_nobody_asked_is_no_dead_host() -> None:
     plain = record()
     plain["observations"] = [{"probe": "ping", "status": "skipped", "facts": {}}]

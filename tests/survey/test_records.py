@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from botmilter.errors import InputError, SetupError
+from botmilter.measuring import DOUBTED
 from botmilter.model import Observation, Signal, Status, Trust
 from botmilter.survey import harvest, logs, records
 from botmilter.survey.intake import Counts, Intake
@@ -122,7 +123,7 @@ def test_a_host_at_a_rate_limit_is_measured_later(monkeypatch: pytest.MonkeyPatc
     assert next(tries) == 4
 
 
-_DOUBTED = Observation("ping", "k", Status.FAILED, reason="every host looks silent to us")
+_DOUBTED = Observation("ping", "k", Status.FAILED, reason=DOUBTED)
 
 
 @pytest.mark.parametrize(("answered", "becomes"), [(5, Status.SILENT), (0, Status.FAILED)])

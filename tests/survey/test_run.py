@@ -12,6 +12,7 @@ import pytest
 
 from botmilter import config
 from botmilter.cli import build
+from botmilter.measuring import DOUBTED
 from botmilter.model import Observation, Signal, Status
 from botmilter.survey import run
 from botmilter.survey.records import Record
@@ -144,7 +145,7 @@ def test_a_limit_that_never_lifts_is_written_down(monkeypatch: pytest.MonkeyPatc
 
 # -- silence that the engine did not believe ------------------------------------------------------
 
-_DOUBTED = Observation("ping", "k", Status.FAILED, reason="every host looks silent to us")
+_DOUBTED = Observation("ping", "k", Status.FAILED, reason=DOUBTED)
 _FAILED = Observation("ping", "k", Status.FAILED, reason="no privilege")
 
 
