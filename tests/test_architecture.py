@@ -56,7 +56,9 @@ ONLY_BASE = {
 
 #: The commands that are there for one face alone.
 COMMANDS_OF: dict[str, frozenset[str]] = {
-    "milter": frozenset({"cli.reload", "cli.run", "cli.answers"}),
+    "milter": frozenset(
+        {"cli.doctor", "cli.doctor.machine", "cli.reload", "cli.run", "cli.answers"}
+    ),
     "survey": frozenset({"cli.survey", "cli.surveyor", "cli.worker", "cli.report"}),
 }
 

@@ -17,6 +17,7 @@ from botmilter.errors import BotmilterError
 COMMANDS = (
     "run",
     "reload",
+    "doctor",
     "check",
     "trace",
     "probe",

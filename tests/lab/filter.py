@@ -42,7 +42,7 @@ class Filter:
         self._tcp = tcp
         folder = Path(tempfile.mkdtemp(prefix="filter-", dir=place.parent))
         self._log_file = folder / "log"
-        config = folder / "botmilter.toml"
+        self.config = config = folder / "botmilter.toml"
         config.write_text(_toml({**_here(folder, place), **_listen(tcp), **settings}))
         run = (sys.executable, "-m", "botmilter", "run", "--config", str(config))
         self._command = (*within, *run)

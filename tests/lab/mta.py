@@ -108,7 +108,7 @@ class Postfix:
 
     def start(self) -> None:
         """Return when it greets on all its ports; RuntimeError with its log if it does not."""
-        self._write_configuration()
+        self.configure()
         with (self._folder / "out").open("wb") as output:
             self._process = subprocess.Popen(
                 ["postfix", "-c", str(self._folder / "conf"), "start-fg"],
@@ -165,7 +165,8 @@ class Postfix:
                     return mail
         raise TimeoutError(f"no mail to {recipient} after {limit_s} s; log:\n{self.log}")
 
-    def _write_configuration(self) -> None:
+    def configure(self) -> None:
+        """Write all its files; ``start`` does."""
         folder = self._folder
         for name in ("conf", "queue", "data", "mail"):
             (folder / name).mkdir(exist_ok=True)

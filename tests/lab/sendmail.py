@@ -73,7 +73,7 @@ class Sendmail:
 
     def start(self) -> None:
         """Return when it greets on all its ports; RuntimeError with its output if it does not."""
-        self._write_configuration()
+        self.configure()
         with (self._folder / "out").open("ab") as output:
             self._process = subprocess.Popen(
                 [str(self._folder / "sendmail"), "-bD", f"-C{self._folder}/sendmail.cf"],
@@ -132,7 +132,8 @@ class Sendmail:
         libraries = ":".join(str(path) for path in self._programs.glob("lib/*-linux-gnu"))
         return {**os.environ, "LD_LIBRARY_PATH": libraries}
 
-    def _write_configuration(self) -> None:
+    def configure(self) -> None:
+        """Write all its files; ``start`` does."""
         folder = self._folder
         for name in ("queue", "box"):
             (folder / name).mkdir(mode=0o700, exist_ok=True)
