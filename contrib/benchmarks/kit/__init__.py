@@ -9,6 +9,7 @@ import platform
 import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,21 @@ _WARM_LIMIT_S = 30.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 #: Everything measured: nmap is not asked where it can no longer change the label.
 _KNOWN = re.compile(rb"^clean;(?!.*missing=(?!osdetect$))")
+
+#: Connect, end of message, one header field added.
+_FLOOR = """
+import sys, Milter
+class Floor(Milter.Base):
+    @Milter.noreply
+    def connect(self, *_):
+        return Milter.CONTINUE
+    def eom(self):
+        self.addheader("X-Floor", "floor")
+        return Milter.CONTINUE
+Milter.factory = Floor
+Milter.set_flags(Milter.ADDHDRS)
+Milter.runmilter("floor", sys.argv[1], 30)
+"""
 
 KNOWN_HOST = str(worlds.MAIL_SERVER.ip)
 
@@ -104,6 +120,25 @@ def botmilter(place: Path, settings: Mapping[str, object]) -> Iterator[Filter]:
     plain = {"milter.socket_group": "", "log.level": "warning"}
     with Filter(place, {**plain, **settings}) as running:
         yield running
+
+
+@contextmanager
+def pymilter_floor(place: Path) -> Iterator[Path]:
+    """The least that a pymilter filter does, on the Unix socket *place*."""
+    script = place.with_suffix(".py")
+    script.write_text(_FLOOR)
+    process = subprocess.Popen([sys.executable, str(script), str(place)], stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + _WARM_LIMIT_S
+        while not place.exists():
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError("the pymilter floor does not start")
+            time.sleep(0.05)
+        place.chmod(0o666)
+        yield place
+    finally:
+        process.kill()
+        process.wait()
 
 
 def make_known(place: Path, log: Callable[[], str]) -> None:
@@ -205,25 +240,26 @@ def arguments(name: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def report(given: argparse.Namespace, rows: Sequence[Row], **more: object) -> None:
-    """Print what was measured, as a table or as JSON."""
+def report(given: argparse.Namespace, rows: Sequence[Row], **more: Sequence[Row]) -> None:
+    """Print what was measured, as tables or as JSON; *more* is further tables by name."""
     head = {
         "machine": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "botmilter": __version__,
         **{key: value for key, value in vars(given).items() if key != "json"},
-        **more,
     }
     if given.json:
-        print(json.dumps({**head, "rows": list(rows)}, indent=2))
+        print(json.dumps({**head, "rows": list(rows), **more}, indent=2))
         return
     print(
         f"{head['machine']}, {head['cpus']} CPUs, Python {head['python']}, botmilter {__version__}"
     )
     rest = [f"{key} {value}" for key, value in list(head.items())[4:]]
     print(", ".join(rest))
-    print(table(rows))
+    for one in (rows, *more.values()):
+        if one:
+            print(table(one))
 
 
 def table(rows: Sequence[Row]) -> str:
