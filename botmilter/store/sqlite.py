@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from botmilter.clock import Deadline
 from botmilter.errors import NewerStoreError, StoreError
 from botmilter.model import IPNetwork, Observation
 from botmilter.store import stored
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 #: 1: observations, claims, counts.  2: opt-outs and notices as well.
 SCHEMA_VERSION = 2
 BUSY_MS = 200
+_BUSY_LOOK_S = 0.01
 
 #: Rows read, or looked at for deleting, while others wait for this process's connection.
 _PAGE = 500
@@ -275,11 +277,23 @@ class SqliteStore:
         with self._lock:
             try:
                 if self._connection is None:
-                    self._connection = self._connect()
+                    self._connection = self._connect_in_time()
                 yield self._connection
             except sqlite3.Error as error:
-                self._drop(error)
+                if not _is_busy(error):
+                    self._drop(error)
                 raise StoreError(f"{self.path}: {error}") from error
+
+    def _connect_in_time(self) -> sqlite3.Connection:
+        """Several workers may find no file and make it at once; SQLite does not wait then."""
+        deadline = Deadline.after(BUSY_MS / 1000)
+        while True:
+            try:
+                return self._connect()
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or deadline.is_over:
+                    raise
+                time.sleep(_BUSY_LOOK_S)
 
     def _connect(self) -> sqlite3.Connection:
         self._file = _file(self.path)
@@ -294,10 +308,11 @@ class SqliteStore:
                     f" {SCHEMA_VERSION}): upgrade, or move the file away"
                 )
             db.text_factory = bytes  # what is no UTF-8 is one broken row, not an error of SQLite's
-            db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
-            db.executescript(_SCHEMA)
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            if version < SCHEMA_VERSION:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.executescript(_SCHEMA)
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._file = _file(self.path)
         except (sqlite3.Error, StoreError):
             db.close()
@@ -320,6 +335,10 @@ class SqliteStore:
             for suffix in ("-wal", "-shm"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
             log.warning("store %s: %s: set aside as %s, begun anew", self.path, error, aside.name)
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return "locked" in str(error)
 
 
 def _file(path: Path) -> tuple[int, int] | None:

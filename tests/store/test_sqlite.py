@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_two_processes_share_what_is_known_and_claimed(opened: Opener, tmp_path:
     assert other.get("rdns", "198.18.7.12", 0.0) == SEEN
     assert one.claim("k", 60)
     assert not other.claim("k", 60)
+
+
+def test_processes_that_make_the_file_at_once_all_get_it(tmp_path: Path) -> None:
+    for number in range(5):
+        begin = time.monotonic() + 0.1
+        children = []
+        for child in range(4):
+            if (pid := os.fork()) == 0:
+                time.sleep(max(0.0, begin - time.monotonic()))
+                try:
+                    SqliteStore(tmp_path / f"{number}.db").put(replace(SEEN, key=str(child)), 60)
+                    os._exit(0)
+                except StoreError:
+                    os._exit(1)
+            children.append(pid)
+        assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
 
 
 def test_what_was_put_survives_kill_9(opened: Opener, tmp_path: Path) -> None:
