@@ -1,0 +1,153 @@
+"""Several MX hosts on one Redis, each with several workers: real daemons, real Redis, real nmap."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from botmilter import header
+from tests.fakes.mta import Mail, send_one
+from tests.fakes.programs import find, free_port, listens, running
+from tests.lab import mta, worlds
+from tests.lab.dns import NameServer
+from tests.lab.filter import Filter
+from tests.lab.host import Host
+from tests.lab.lab import Lab
+
+pytestmark = pytest.mark.slow
+
+ICMP, TCP = 1, 6
+#: Refuses port 25, so that one connection is one packet; looks like a client's system.
+PC = worlds.INFECTED_BEHIND_FORWARDER
+_COUNTING = '#!/bin/sh\necho "$*" >>"{log}"\nexec {nmap} "$@"\n'
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab([PC]) as one, NameServer([PC], worlds.RECORDS):
+        yield one
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with mta.open_folder() as one:
+        yield one
+
+
+@pytest.fixture
+def redis(folder: Path) -> Iterator[str]:
+    port = free_port()
+    command = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with running(command, lambda: listens(port), folder):
+        yield f"redis://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def scans(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A line for each start of nmap by a filter begun after this."""
+    log, programs = folder / "scans", folder / "programs"
+    programs.mkdir()
+    script = programs / "nmap"
+    script.write_text(_COUNTING.format(log=log, nmap=shutil.which("nmap")))
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return log
+
+
+def settings(url: str, **more: object) -> dict[str, object]:
+    """Enough time for a busy machine."""
+    plain = {"milter.socket_group": "", "milter.workers": 2, "budget.per_mail_s": 20.0}
+    shared = {"store.kind": "redis", "store.path": "", "store.url": url}
+    return {**plain, **shared, **{key.replace("__", "."): value for key, value in more.items()}}
+
+
+def verdict(place: Path, host: Host) -> header.Value:
+    delivery = send_one(str(place), Mail(), ip=str(host.ip))
+    (field,) = delivery.values(b"X-Bot-Verdict")
+    return header.parse(field.decode())
+
+
+def packets(lab: Lab, host: Host) -> Counter[tuple[int, int]]:
+    """By protocol and port."""
+    found: Counter[tuple[int, int]] = Counter()
+    for flow, count in lab.flows().items():
+        if flow.dst == str(host.ip):
+            found[flow.protocol, flow.dport] += count
+    return found
+
+
+def test_twenty_mails_at_once_at_two_hosts_look_at_their_sender_once(
+    lab: Lab, folder: Path, redis: str, scans: Path
+) -> None:
+    places = [folder / "one", folder / "other"]
+    with ExitStack() as daemons:
+        for place in places:
+            daemons.enter_context(Filter(place, settings(redis)))
+        with ThreadPoolExecutor(20) as mails:
+            found = list(mails.map(lambda n: verdict(places[n % 2], PC), range(20)))
+    assert {one.label for one in found} == {"bot"}
+    assert {"os.client", "smtp.refused"} <= set(found[0].reasons)
+    started = [line for line in scans.read_text().splitlines() if " -O " in line]
+    assert len(started) == 1, started
+
+
+def test_each_packet_of_those_mails_is_sent_once(lab: Lab, folder: Path, redis: str) -> None:
+    places = [folder / "one", folder / "other"]
+    with ExitStack() as daemons:
+        for place in places:
+            daemons.enter_context(Filter(place, settings(redis, probe__osdetect__enabled=False)))
+        with ThreadPoolExecutor(20) as mails:
+            list(mails.map(lambda n: verdict(places[n % 2], PC), range(20)))
+    assert packets(lab, PC) == {(TCP, 25): 1, (ICMP, 0): 1}
+
+
+def test_what_one_host_learnt_another_knows_at_once(lab: Lab, folder: Path, redis: str) -> None:
+    quick = settings(redis, probe__osdetect__enabled=False)
+    with Filter(folder / "one", quick), Filter(folder / "other", quick):
+        first = verdict(folder / "one", PC)
+        lab.forget_flows()
+        began = time.monotonic()
+        assert verdict(folder / "other", PC).score == first.score
+        assert time.monotonic() - began < 1.0
+    assert not packets(lab, PC)
+
+
+def test_the_claim_of_a_killed_worker_ends_and_the_host_is_looked_at(
+    lab: Lab, folder: Path, redis: str
+) -> None:
+    """By whoever asks next; meanwhile nobody waits longer than its budget."""
+    slow = replace(worlds.TARPITTED, ip=IPv4Address("198.18.67.50"))
+    lab.put(slow)
+    limits: Mapping[str, object] = {
+        **settings(redis, probe__osdetect__enabled=False, budget__per_mail_s=1.0),
+        "budget.under_load_s": 1.0,
+        "probe.smtp.limit_s": 3.0,
+        "milter.workers": 1,
+    }
+    with Filter(folder / "one", limits) as one, Filter(folder / "other", limits):
+        assert "smtp" in verdict(folder / "one", slow).missing
+        os.kill(_worker(one), signal.SIGKILL)
+        killed = time.monotonic()
+        began = time.monotonic()
+        assert "smtp" in verdict(folder / "other", slow).missing
+        assert time.monotonic() - began < 2.0
+        while "smtp" in verdict(folder / "other", slow).missing:
+            assert time.monotonic() - killed < 15, "nobody took the claim over"
+            time.sleep(0.2)
+
+
+def _worker(daemon: Filter) -> int:
+    """The last of the daemon's children; the prober is the first."""
+    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+    return int(children[-1])
