@@ -8,6 +8,8 @@ record clears nobody either.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -15,8 +17,8 @@ from botmilter.clock import Deadline
 from botmilter.lookup import Answer, Resolver, as_addresses
 from botmilter.model import IPAddress, IPNetwork
 
-#: RFC 7208 section 4.6.4: terms that cause look-ups, in all; hosts of one mx; answers without
-#: data, after which a record is in error.
+#: RFC 7208 section 4.6.4: terms that cause look-ups, in all; hosts of one mx; terms whose look-up
+#: gives no data, after which a record is in error.
 LOOKUPS_AT_MOST = 10
 MX_HOSTS_AT_MOST = 10
 VOID_AT_MOST = 2
@@ -24,9 +26,16 @@ VOID_AT_MOST = 2
 #: needs more than a few /14.  IPv6 providers have a /32 or /29.
 _WIDEST = {4: 12, 6: 28}
 
-_QUALIFIERS = "+-~?"
-#: Mechanisms whose answer we do not know.
+#: Mechanisms that ask DNS, though we know no answer but that of the others.
 _UNKNOWN = frozenset({"ptr", "exists"})
+_MECHANISMS = frozenset({"all", "include", "a", "mx", "ip4", "ip6"}) | _UNKNOWN
+#: At most once each (section 6).
+_MODIFIERS = ("redirect", "exp")
+
+# name [ "=" value ]  or  [ qualifier ] name [ ":" value ] [ "/" length ]        section 12
+_MODIFIER = re.compile(r"([A-Za-z][\w.-]*)=(.*)", re.ASCII)
+_MECHANISM = re.compile(r"([+?~-]?)([A-Za-z][\w.-]*)(?::(?=.)|(?=/)|$)(.*)", re.ASCII)
+_SPEC = re.compile(r"([^/]*)(?:/([0-9]{1,2}))?(?://([0-9]{1,3}))?")
 
 
 class _PermError(Exception):
@@ -34,8 +43,28 @@ class _PermError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class _Spec:
+    """Name and prefix lengths of ``a`` and ``mx``: ``a.example/28//64``, each part optional."""
+
+    name: str
+    four: int
+    six: int
+
+    @classmethod
+    def parse(cls, value: str) -> _Spec:
+        found = _SPEC.fullmatch(value)
+        if found is None:
+            raise _PermError
+        name, four, six = found.groups()
+        spec = cls(name, int(four or 32), int(six or 128))
+        if spec.four > 32 or spec.six > 128:
+            raise _PermError
+        return spec
+
+
+@dataclass(frozen=True, slots=True)
 class _Term:
-    """``-ip4:192.0.2.0/24`` in its parts."""
+    """``-ip4:192.0.2.0/24`` in its parts; a modifier's qualifier is ``=``."""
 
     qualifier: str
     name: str
@@ -43,12 +72,49 @@ class _Term:
 
     @classmethod
     def parse(cls, text: str) -> _Term:
-        qualifier = text[0] if text[0] in _QUALIFIERS else "+"
-        bare = text.removeprefix(qualifier)
-        ends = [place for sign in ":=/" if (place := bare.find(sign)) >= 0]
-        end = min(ends, default=len(bare))
-        value = bare[end:] if bare[end : end + 1] == "/" else bare[end + 1 :]
-        return cls(qualifier, bare[:end].lower(), value)
+        """Raises _PermError: an error anywhere voids the record, whatever matches before it
+        (section 4.6)."""
+        if found := _MODIFIER.fullmatch(text):
+            return cls("=", found[1].lower(), found[2])
+        found = _MECHANISM.fullmatch(text)
+        if found is None or found[2].lower() not in _MECHANISMS:
+            raise _PermError
+        term = cls(found[1] or "+", found[2].lower(), found[3])
+        term.check()
+        return term
+
+    def check(self) -> None:
+        match self.name:
+            case "all" if self.value:
+                raise _PermError
+            case "include" | "exists" if not self.value:
+                raise _PermError
+            case "ip4" | "ip6":
+                self.network()
+            case "a" | "mx":
+                _Spec.parse(self.value)
+
+    def network(self) -> IPNetwork:
+        """Of ``ip4`` and ``ip6``."""
+        address, slash, length = self.value.partition("/")
+        try:
+            if slash and not (length.isascii() and length.isdigit()):
+                raise _PermError
+            network = ip_network(self.value, strict=False)
+        except ValueError as error:
+            raise _PermError from error
+        if network.version != int(self.name[-1]) or "%" in address:
+            raise _PermError
+        return network
+
+
+def _terms(record: str) -> list[_Term]:
+    """Of a whole record, less its version.  Raises _PermError."""
+    terms = [_Term.parse(text) for text in record.split()[1:]]
+    named = [term.name for term in terms if term.qualifier == "="]
+    if any(named.count(name) > 1 for name in _MODIFIERS):
+        raise _PermError
+    return terms
 
 
 def names_host(resolver: Resolver, domain: str, ip: IPAddress, deadline: Deadline) -> bool:
@@ -78,38 +144,41 @@ class _Evaluation:
         if terms is None:
             return None
         for term in terms:
-            if term.name == "all" or (term.name in _UNKNOWN and term.qualifier != "+"):
+            if term.name == "all" or (term.name in _UNKNOWN and term.qualifier not in "+="):
                 return False
             if self._matches(term, domain):
                 return term.qualifier == "+"
-        redirects = [term.value for term in terms if term.name == "redirect"]
-        return self._other(redirects[0]) if redirects else False
+        redirect = next((term.value for term in terms if term.name == "redirect"), None)
+        return self._other(redirect) if redirect is not None else False
 
     def _record(self, domain: str) -> list[_Term] | None:
         texts = self._ask(domain, "TXT").texts
         records = [text for text in texts if text.lower().split(" ", 1)[0] == "v=spf1"]
         if len(records) > 1:
             raise _PermError
-        return [_Term.parse(text) for text in records[0].split()[1:]] if records else None
+        return _terms(records[0]) if records else None
 
     def _matches(self, term: _Term, domain: str) -> bool:
-        match term.name:
+        match term.name if term.qualifier != "=" else "":
             case "ip4" | "ip6":
-                return self._is_within(term.value)
+                return self._is_within(term.network())
             case "include":
                 return self._other(term.value)
             case "a":
-                name, size = self._spec(term.value, domain)
+                spec = _Spec.parse(term.value)
                 self._count_lookup()
-                return self._has_address(name, size)
+                addresses = self._addresses(spec.name or domain)
+                self._count_void(is_void=not addresses)
+                return self._is_beside(addresses, spec)
             case "mx":
-                name, size = self._spec(term.value, domain)
+                spec = _Spec.parse(term.value)
                 self._count_lookup()
-                hosts = [host for host in self._ask(name, "MX").texts if host]
+                hosts = [host for host in self._ask(spec.name or domain, "MX").texts if host]
+                self._count_void(is_void=not hosts)
                 if len(hosts) > MX_HOSTS_AT_MOST:
                     raise _PermError
-                return any(self._has_address(host, size) for host in hosts)
-            case "exists":
+                return any(self._is_beside(self._addresses(host), spec) for host in hosts)
+            case "ptr" | "exists":
                 self._count_lookup()  # known to be one, though we do not make it
         return False
 
@@ -123,33 +192,18 @@ class _Evaluation:
             raise _PermError
         return passes
 
-    def _spec(self, value: str, domain: str) -> tuple[str, int]:
-        """Name and prefix length of ``a`` and ``mx``: ``a.example/28//64``, each part optional."""
-        name, _, cidr = value.partition("/")
-        four, _, six = cidr.partition("//") if not cidr.startswith("/") else ("", "", cidr[1:])
-        text = four if self._ip.version == 4 else six
-        if text and not (text.isascii() and text.isdigit()):
-            raise _PermError
-        size = int(text[:4]) if text else self._ip.max_prefixlen
-        if size > self._ip.max_prefixlen:
-            raise _PermError
-        return name or domain, size
-
-    def _has_address(self, name: str, size: int) -> bool:
-        if "%" in name or size < _WIDEST[self._ip.version]:
-            return False
+    def _addresses(self, name: str) -> list[IPAddress]:
+        if "%" in name:
+            return []
         kind = "A" if self._ip.version == 4 else "AAAA"
-        return any(
-            self._ip in ip_network((address, size), strict=False)
-            for address in as_addresses(self._ask(name, kind))
-            if address.version == self._ip.version  # an AAAA may hold a v4-mapped one
-        )
+        found = as_addresses(self._ask(name, kind))
+        return [ip for ip in found if ip.version == self._ip.version]  # an AAAA may be v4-mapped
 
-    def _is_within(self, value: str) -> bool:
-        try:
-            network: IPNetwork = ip_network(value, strict=False)
-        except ValueError as error:
-            raise _PermError from error
+    def _is_beside(self, addresses: Iterable[IPAddress], spec: _Spec) -> bool:
+        size = spec.four if self._ip.version == 4 else spec.six
+        return any(self._is_within(ip_network((ip, size), strict=False)) for ip in addresses)
+
+    def _is_within(self, network: IPNetwork) -> bool:
         return network.prefixlen >= _WIDEST[network.version] and self._ip in network
 
     def _count_lookup(self) -> None:
@@ -157,10 +211,11 @@ class _Evaluation:
         if self._lookups > LOOKUPS_AT_MOST:
             raise _PermError
 
+    def _count_void(self, *, is_void: bool) -> None:
+        """By terms, not by an mx's hosts: that few of these have an AAAA is no error."""
+        self._voids += is_void
+        if self._voids > VOID_AT_MOST:
+            raise _PermError
+
     def _ask(self, name: str, kind: str) -> Answer:
-        answer = self._resolver.ask(name, kind, self._deadline)
-        if not answer.texts:
-            self._voids += 1
-            if self._voids > VOID_AT_MOST:
-                raise _PermError
-        return answer
+        return self._resolver.ask(name, kind, self._deadline)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from botmilter.clock import Deadline
 from botmilter.lookup import LookupTrouble, Resolver
@@ -20,6 +23,7 @@ WORLD: _Rows = {
     ("a.example", "MX"): ["10 mx.a.example.", "20 away.example."],
     ("mx.a.example", "A"): ["192.0.2.25"],
     ("away.example", "A"): ["198.51.100.1"],
+    ("many.example", "MX"): ["10 mx.a.example.", "20 away.example.", "30 a.a.example."],
     ("other.example", "TXT"): ['"v=spf1 ip4:203.0.113.0/24 -all"'],
     ("all.example", "TXT"): ['"v=spf1 +all"'],
     ("neutral.example", "TXT"): ['"v=spf1 ?ip4:192.0.2.7 -all"'],
@@ -60,6 +64,9 @@ def names(record: str, ip: str, rows: _Rows = WORLD) -> bool:
         ("v=spf1 ptr exists:%{i}.x.example ip4:192.0.2.7", "192.0.2.7"),
         ("v=spf1 exp=why.example unknown=x ip4:192.0.2.7", "192.0.2.7"),
         ("v=spf1 include:d3.example -all", "192.0.2.9"),
+        ("v=spf1 MX:a.example -ALL", "192.0.2.25"),
+        ("v=spf1 mx:many.example ip6:2001:db8::/32 -all", "2001:db8::1"),
+        ("v=spf1 a:%{i}.x ptr:y.example ip4:192.0.2.7", "192.0.2.7"),
     ],
 )
 def test_a_host_is_named(record: str, ip: str) -> None:
@@ -101,6 +108,18 @@ def test_a_host_is_named(record: str, ip: str) -> None:
         ("v=spf1 a:a.example/99999999999", "192.0.2.7"),
         ("v=spf1 a:x1.example a:x2.example a:x3.example ip4:192.0.2.7", "192.0.2.7"),
         ("v=spf1 + - = : / ip4: a:/ mx:// include: redirect=", "192.0.2.7"),
+        # an error anywhere voids the record
+        ("v=spf1 ip4:192.0.2.7 ip4:192.0.2.999", "192.0.2.7"),
+        ("v=spf1 ip4:192.0.2.7 -al", "192.0.2.7"),
+        ("v=spf1 ip4:192.0.2.7 all:x.example", "192.0.2.7"),
+        ("v=spf1 ip4:192.0.2.7 include", "192.0.2.7"),
+        ("v=spf1 ip4:192.0.2.7 mx/24/64", "192.0.2.7"),
+        ("v=spf1 ip4:192.0.2.7 ip4:2001:db8::1", "192.0.2.7"),
+        ("v=spf1 ip4:192.0.2.0/255.255.255.0", "192.0.2.7"),
+        ("v=spf1 ip4:192.0.2.7 redirect=other.example redirect=far.example", "192.0.2.7"),
+        ("v=spf1 redirect=other.example redirect=far.example", "203.0.113.9"),
+        ("v=spf1 +redirect=other.example", "203.0.113.9"),
+        ("v=spf1 " + "ptr " * 11 + "ip4:203.0.113.1", "203.0.113.1"),
         ("v=spf1 " + "a:a.example " * 11 + "ip4:203.0.113.1", "203.0.113.1"),
     ],
 )
@@ -127,3 +146,9 @@ def test_a_dead_name_server_is_trouble_and_no_verdict() -> None:
 
 def test_a_record_in_many_strings_is_read_as_one() -> None:
     assert names('v=spf1 ip4:203.0.113.0/24 " "ip4:192.0.2.7', "192.0.2.7")
+
+
+@given(st.text(alphabet="+-~?:=/.%{} aip46mxlcudept019", max_size=60) | st.text(max_size=60))
+def test_any_record_is_read_or_in_error(record: str) -> None:
+    with suppress(spf._PermError):
+        spf._terms(f"v=spf1 {record}")
