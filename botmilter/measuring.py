@@ -108,7 +108,8 @@ class Measurer:
 
     def _a_control_answers(self, probe: Probe) -> bool:
         """Blocks at most the probe's limit for each; what they say is kept nowhere."""
-        found = (_measured(probe, target).status for target in self._controls)
+        asked = (one for one in self._controls if not self._memory.is_opted_out(one.ip))
+        found = (_measured(probe, target).status for target in asked)
         return any(status is Status.ANSWERED for status in found)
 
 
