@@ -52,7 +52,7 @@ _SYSTEM_AT_MOST = 60
 _WHY: tuple[tuple[str, str], ...] = (
     (plan.NOT_NEEDED, "not_needed"),
     (plan.NO_LIFE, "no_life"),
-    ("rate limit", "rate_limit"),
+    (plan.RATE_LIMIT, "rate_limit"),
     ("queue full", "queue_full"),
     ("paused", "paused"),
 )

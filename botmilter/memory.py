@@ -20,6 +20,7 @@ from botmilter.health import Health
 from botmilter.model import IPAddress, Observation, Status
 from botmilter.net import host_key, printable, site_network
 from botmilter.notices import Noticed
+from botmilter.plan import RATE_LIMIT
 from botmilter.store.base import Cache, Store, Window
 
 log = logging.getLogger(__name__)
@@ -234,7 +235,7 @@ class Memory:
         if full is None:
             return None
         self.refused_by_rate += 1
-        return f"rate limit: {windows[full].key.removeprefix('rate ')}"
+        return f"{RATE_LIMIT}: {windows[full].key.removeprefix('rate ')}"
 
     def count_tempfail(self, ip: IPAddress) -> int:
         """Count one more mail put off from *ip*'s network; how many there were today (UTC)."""

@@ -28,6 +28,8 @@ class Traits(Protocol):
 P = TypeVar("P", bound=Traits)
 
 NO_LIFE = "no sign of life"
+#: How a reason begins where a measurement would have gone beyond a rate.
+RATE_LIMIT = "rate limit"
 NOT_NEEDED = "cannot change the verdict"
 
 #: Why an observation is late where its answer will be there for the next mail.

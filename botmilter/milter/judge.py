@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from botmilter import action, header, received, seal
+from botmilter import action, header, plan, received, seal
 from botmilter.engine import Engine
 from botmilter.inquiry import Policy, Ticket
 from botmilter.milter.base import Begun, Judgement
@@ -144,6 +144,14 @@ def log_fields(verdict: Verdict) -> dict[str, str]:
     }
     if verdict.label.is_judged:
         fields["score"] = f"{verdict.score:.1f}"
-    if verdict.why:
-        fields["why"] = verdict.why
+    if why := _rate_limit(verdict) or verdict.why:
+        fields["why"] = why
     return fields | {seen.probe: seen.status.value for seen in verdict.missing}
+
+
+def _rate_limit(verdict: Verdict) -> str:
+    """The first that kept a probe from looking where nothing came of it, or nothing."""
+    if verdict.label is not Label.UNKNOWN:
+        return ""
+    reasons = (seen.reason for seen in verdict.missing)
+    return next((reason for reason in reasons if reason.startswith(plan.RATE_LIMIT)), "")

@@ -81,7 +81,10 @@ class MemoryStore:
 
     def _count(self, window: Window, now: float) -> int:
         counted = self._counted(window, now) + 1
-        self._counts[window.key] = ((window.number(now) + 1) * window.window_s, counted)
+        until = (window.number(now) + 1) * window.window_s
+        if counted > 1:  # whose clock was read before the window's turn counts in the next one
+            until = max(until, self._counts[window.key][0])
+        self._counts[window.key] = (until, counted)
         self._counts.move_to_end(window.key)
         while len(self._counts) > self._rows_at_most:
             self._counts.popitem(last=False)
@@ -89,7 +92,8 @@ class MemoryStore:
 
     def _counted(self, window: Window, now: float) -> int:
         until, counted = self._counts.get(window.key, (0.0, 0))
-        return counted if until > now else 0
+        # what ends later still is of a time when the clock was ahead
+        return counted if now < until <= now + 2 * window.window_s else 0
 
     def purge(self, now: float, keep_s: float) -> int:
         with self._lock:

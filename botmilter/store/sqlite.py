@@ -65,9 +65,12 @@ CREATE TABLE IF NOT EXISTS notices (
 ) WITHOUT ROWID;
 """
 
+#: A caller whose clock was read before the window's turn counts in the next one; what ends later
+#: still is of a time when the clock was ahead.
 _COUNT = """
-INSERT INTO counts VALUES (?, ?, 1) ON CONFLICT (key) DO UPDATE SET
-    counted = CASE WHEN until = excluded.until THEN counted + 1 ELSE 1 END, until = excluded.until
+INSERT INTO counts VALUES (:key, :until, 1) ON CONFLICT (key) DO UPDATE SET
+    counted = CASE WHEN until BETWEEN :until AND :until + :window_s THEN counted + 1 ELSE 1 END,
+    until = CASE WHEN until BETWEEN :until AND :until + :window_s THEN until ELSE :until END
 """
 _PURGE_AT_ONCE = 1000
 _PURGE_OBSERVATIONS = """
@@ -138,20 +141,18 @@ class SqliteStore:
         with self._open() as db, _one_step(db):
             for place, window in enumerate(windows):
                 row = db.execute(
-                    "SELECT counted FROM counts WHERE key = ? AND until > ?", (window.key, now)
+                    "SELECT counted FROM counts WHERE key = ? AND until > ? AND until <= ?",
+                    (window.key, now, now + 2 * window.window_s),
                 ).fetchone()
                 if (row[0] if row else 0) >= window.at_most:
                     return place
-            db.executemany(
-                _COUNT,
-                [(one.key, (one.number(now) + 1) * one.window_s) for one in windows],
-            )
+            db.executemany(_COUNT, [_counted(one, now) for one in windows])
         return None
 
     def count(self, key: str, window_s: float, now: float) -> int:
-        until = (Window(key, 0, window_s).number(now) + 1) * window_s
+        one = _counted(Window(key, 0, window_s), now)
         with self._open() as db:
-            (counted,) = db.execute(f"{_COUNT} RETURNING counted", (key, until)).fetchone()
+            (counted,) = db.execute(f"{_COUNT} RETURNING counted", one).fetchone()
         return int(counted)
 
     def purge(self, now: float, keep_s: float) -> int:
@@ -359,3 +360,9 @@ def _one_step(db: sqlite3.Connection) -> Iterator[None]:
         db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
+
+
+def _counted(window: Window, now: float) -> dict[str, object]:
+    """What _COUNT takes."""
+    until = (window.number(now) + 1) * window.window_s
+    return {"key": window.key, "until": until, "window_s": window.window_s}

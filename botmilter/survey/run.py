@@ -22,10 +22,10 @@ from botmilter.inquiry import Policy
 from botmilter.measuring import DOUBTED
 from botmilter.model import Hop, HopKind, HopSource, Observation, Origin, OriginWhy, Status, Verdict
 from botmilter.net import ProbeGuard, parse_ip
+from botmilter.plan import RATE_LIMIT
 from botmilter.survey.records import Host, Record, verdict_json
 
 CLAIMED = "claimed only, not probed"
-_RATE_LIMIT = "rate limit"
 #: Windows of the limits by minute begin with the minute.
 WINDOW_S = 60.0
 #: After so many windows the host is recorded as it is: the limit for one host is by the hour.
@@ -114,7 +114,7 @@ def _work(
 def is_limited(record: Record) -> bool:
     """Whether the host should be tried again in the limits' next window."""
     return any(
-        one.status is Status.SKIPPED and one.reason.startswith(_RATE_LIMIT)
+        one.status is Status.SKIPPED and one.reason.startswith(RATE_LIMIT)
         for one in record.observations
     )
 

@@ -4,7 +4,8 @@
    quit, again.  Steps that the filter does not want are not sent; for those it leaves unanswered
    nothing is waited for.  Prints messages, seconds and messages that failed.
 
-   With a CLIENT-IP that ends in "+" each message comes from the next address.  FILE gets a line
+   With a CLIENT-IP that ends in "+" each message comes from the next address, with "+COUNT" from
+   the first again after so many.  FILE gets a line
    for each message that did not fail: when it began, in seconds from the start, and what it took,
    in microseconds. */
 
@@ -23,7 +24,7 @@ enum { BODY = 3072, FIELDS = 12, LIMIT_S = 30 };
 
 static struct sockaddr_un place = { .sun_family = AF_UNIX };
 static const char *client;
-static uint32_t next_client;
+static uint32_t first_client, clients, next_client;
 static int left, failed;
 static FILE *times;
 static struct timespec began;
@@ -106,12 +107,13 @@ static int message(struct wire *w)
     static char body[BODY];
     char where[128];
     char ip[INET_ADDRSTRLEN];
-    struct in_addr address = { htonl(next_client) };
-    if (next_client) {
-        address.s_addr = htonl(__sync_fetch_and_add(&next_client, 1));
+    struct in_addr address;
+    if (first_client) {
+        uint32_t number = __sync_fetch_and_add(&next_client, 1);
+        address.s_addr = htonl(first_client + (clients ? number % clients : number));
         inet_ntop(AF_INET, &address, ip, sizeof ip);
     }
-    int n = sprintf(where, "mail.example%c4%c%c%s", 0, 0x61, 0x62, next_client ? ip : client) + 1;
+    int n = sprintf(where, "mail.example%c4%c%c%s", 0, 0x61, 0x62, first_client ? ip : client) + 1;
     uint32_t offer[3] = { htonl(6), htonl(0x1FF), htonl(0x1FFFFF) };
     put(w, 'O', offer, sizeof offer);
     if (answer(w) != 'O') return -1;
@@ -162,12 +164,13 @@ int main(int argc, char **argv)
     if (argc == 6 && !(times = fopen(argv[5], "w"))) return 73;
     snprintf(place.sun_path, sizeof place.sun_path, "%s", argv[1]);
     client = argv[2];
-    if (client[strlen(client) - 1] == '+') {
+    if (strchr(client, '+')) {
         char first[INET_ADDRSTRLEN] = "";
         struct in_addr address;
         strncat(first, client, strcspn(client, "+"));
         if (inet_pton(AF_INET, first, &address) != 1) return 64;
-        next_client = ntohl(address.s_addr);
+        first_client = ntohl(address.s_addr);
+        clients = atoi(strchr(client, '+') + 1);
     }
     int connections = atoi(argv[3]), messages = left = atoi(argv[4]);
     if (connections < 1 || connections > 1000) return 64;

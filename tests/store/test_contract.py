@@ -118,6 +118,20 @@ def test_events_are_admitted_up_to_the_limit_of_their_window(store: Store) -> No
     assert [store.admit([two], START + second) for second in (60, 61, 62)] == [None, None, 0]
 
 
+def test_a_clock_read_before_the_windows_turn_opens_no_window_anew(store: Store) -> None:
+    two = Window("k", 2, 60)
+    assert [store.admit([two], START + 61) for _ in range(2)] == [None, None]
+    store.admit([two], START + 59.9)
+    assert store.admit([two], START + 62) == 0
+
+
+def test_a_clock_set_back_stops_nobody(store: Store) -> None:
+    one = Window("k", 1, 60)
+    assert store.admit([one], START + 3600) is None
+    assert store.admit([one], START) is None
+    assert store.admit([one], START + 1) == 0
+
+
 def test_where_one_window_is_full_no_other_is_used_up(store: Store) -> None:
     host, network = Window("host", 1, 3600), Window("network", 3, 60)
     assert [store.admit([host, network], START) for _ in range(9)] == [None, *[0] * 8]
