@@ -329,5 +329,5 @@ def flagged(surveys: Sequence[Sequence[Seen]]) -> tuple[tuple[str, tuple[Seen | 
         for host in hosts:
             if host.label in FLAGGED:
                 worst[host.ip] = max(host.score, worst.get(host.ip, host.score))
-    order = sorted(worst, key=lambda ip: (-worst[ip], ip))
+    order = sorted(worst, key=lambda ip: (-worst[ip], len(ip), ip))
     return tuple((ip, tuple(known.get(ip) for known in by_ip)) for ip in order)

@@ -109,6 +109,7 @@ def hours(title: str, runs: Sequence[tuple[str, Sequence[int]]]) -> str:
         axes.set_xlabel("hour of the day")
         axes.set_ylabel("mails")
         axes.set_ylim(bottom=0)
+        axes.locator_params(axis="y", integer=True)
         if len(runs) > 1:
             figure.legend(loc="outside lower center", ncols=2, frameon=False)
         return _svg(figure, title)

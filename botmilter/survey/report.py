@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from botmilter.net import printable
 from botmilter.survey import analyse, charts
 from botmilter.survey.analyse import Seen, Share
 from botmilter.survey.page import PAGE
@@ -52,7 +53,7 @@ def flagged_rows(surveys: Sequence[Survey]) -> Iterator[tuple[str, ...]]:
             if host is None:
                 yield (ip, survey.name, "not measured", "", "", "", "")
             else:
-                system = host.system or "N/A"
+                system = printable(host.system, 60) or "N/A"
                 yield (ip, survey.name, host.label, host.ping, system, host.smtp, host.name)
 
 

@@ -6,37 +6,27 @@ import csv
 import json
 import signal
 import subprocess
-import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from botmilter.survey import analyse
+from contrib.study import command, steps
 from tests.lab import worlds
-from tests.lab.dns import NameServer
-from tests.lab.lab import Lab
 from tests.survey import study
 
 pytestmark = pytest.mark.slow
 
-_LIMIT_S = 120.0
-_SETTINGS = (
-    *("--set", 'probe.allow_networks=["198.18.0.0/15"]', "--set", 'store.kind="memory"'),
-    *("--set", "probe.in_all_per_minute=100000", "--set", "probe.per_network_per_minute=10000"),
-)
+_LIMIT_S = 180.0
 
 
-def _command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "botmilter", *map(str, arguments)]
-
-
-def _run(*arguments: object) -> str:
+def _run(folder: Path, *words: str) -> None:
     done = subprocess.run(
-        _command(*arguments), capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        command(words), cwd=folder, capture_output=True, text=True, timeout=_LIMIT_S, check=False
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 _BOTS = ("198.18.101.1", "198.18.101.2")
@@ -54,28 +44,25 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """August, then October with some hosts gone; August is killed once and resumed."""
+    """The walk of docs/survey.md; but August is killed once and resumed, and judged anew."""
     place = tmp_path_factory.mktemp("study")
-    hosts = [host for some in study.hosts().values() for host in some]
-    (place / "spam.mbox").write_bytes(study.mbox(host.ip for host in hosts))
-    with Lab(hosts) as lab, NameServer(hosts, worlds.RECORDS):
-        august = ("survey", place / "spam.mbox", "--out", place / "august", *_SETTINGS)
-        _kill_half_way(_command(*august), place / "august" / "records.jsonl")
-        _run(*august, "--resume")
-        lab.remove(*study.left())
-        _run("survey", "--repeat", place / "august", "--out", place / "october", *_SETTINGS)
-        # nothing may be sent from here on
-        lab.forget_flows()
-        _run("survey", "--rejudge", place / "august", "--set", "weights.os.client=-9",
-             "--out", place / "rejudged", *_SETTINGS)  # fmt: skip
-        (place / "sent").write_text(json.dumps(sorted(lab.destinations())))
-    _run("report", place / "august", place / "october", "--csv", place / "csv",
-         "--html", place / "page.html")  # fmt: skip
+    for lab, words in steps(place):
+        if "august" in words and "--repeat" not in words and words[0] == "survey":
+            _kill_half_way(place, words)
+            words.append("--resume")
+        _run(place, *words)
+        if "--repeat" in words:
+            # nothing may be sent from here on
+            lab.forget_flows()
+            _run(place, "survey", "--config", "botmilter.toml", "--rejudge", "august",
+                 "--set", "weights.os.client=-9", "--out", "rejudged")  # fmt: skip
+            (place / "sent").write_text(json.dumps(sorted(lab.destinations())))
     return place
 
 
-def _kill_half_way(command: list[str], records: Path) -> None:
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+def _kill_half_way(folder: Path, words: list[str]) -> None:
+    records = folder / "august" / "records.jsonl"
+    with subprocess.Popen(command(words), cwd=folder, stderr=subprocess.DEVNULL) as process:
         until = time.monotonic() + _LIMIT_S
         while not records.exists() or records.read_bytes().count(b"\n") < 10:
             assert process.poll() is None
@@ -86,14 +73,43 @@ def _kill_half_way(command: list[str], records: Path) -> None:
 
 
 def test_the_tables_of_the_study_come_out(folder: Path) -> None:
-    first, second = _rows(folder / "csv" / "study.csv")
+    first, second = _rows(folder / "tables" / "study.csv")
     assert list(first.values()) == ["august", "2", "10", "22", "35", "69"]
     assert list(second.values()) == ["october", "0", "5", "19", "20", "44"]
 
 
+#: What each of the laboratory's systems has to come out as.
+_ROWS = {
+    worlds.XP: analyse.OLD_CLIENT,
+    worlds.W7: analyse.NEW_CLIENT,
+    worlds.SERVER_2016: analyse.SERVER,
+    worlds.LINUX: analyse.LINUX,
+    worlds.FREEBSD: analyse.UNIX,
+    worlds.ROUTER: analyse.APPLIANCE,
+    worlds.PRINTER: analyse.APPLIANCE,
+    worlds.WEBCAM: analyse.APPLIANCE,
+}
+
+
+def test_every_host_comes_out_as_it_was_set_up(folder: Path) -> None:
+    rows = {(row["run"], row["ip"]): row["os_row"] for row in _rows(folder / "tables/hosts.csv")}
+    hosts = [host for some in study.hosts().values() for host in some]
+    august = {("august", str(host.ip)): _ROWS[str(host.persona)] for host in hosts}
+    assert {key: row for key, row in rows.items() if key[0] == "august"} == august
+
+
+def test_an_address_that_changed_hands_is_told_from_those_that_are_gone(folder: Path) -> None:
+    moves = {(row["before"], row["after"]): int(row["hosts"])
+             for row in _rows(folder / "tables/churn.csv")}  # fmt: skip
+    assert moves[analyse.SERVER, analyse.APPLIANCE] == 1
+    assert moves[analyse.SERVER, analyse.NO_ANSWER] == 4
+    assert moves[analyse.SERVER, analyse.SERVER] == 5
+    assert moves[analyse.OLD_CLIENT, analyse.NO_ANSWER] == 2
+
+
 def test_every_host_that_left_is_gone_in_the_second_run(folder: Path) -> None:
     hosts = {
-        row["ip"]: row for row in _rows(folder / "csv" / "hosts.csv") if row["run"] == "october"
+        row["ip"]: row for row in _rows(folder / "tables" / "hosts.csv") if row["run"] == "october"
     }
     gone = {ip for ip, row in hosts.items() if row["os_row"] == "no answer"}
     assert gone == {str(ip) for ip in study.left()}
@@ -108,7 +124,7 @@ def test_killed_and_resumed_each_host_was_measured_once(folder: Path) -> None:
 
 def test_the_two_bots_stand_side_by_side_with_their_second_run(folder: Path) -> None:
     rows = [
-        row for row in _rows(folder / "csv" / "flagged.csv") if row["address"] == "198.18.101.1"
+        row for row in _rows(folder / "tables" / "flagged.csv") if row["address"] == "198.18.101.1"
     ]
     told = [(row["verdict"], row["ping"], row["operating system"], row["port 25"]) for row in rows]
     assert told[0] == ("bot", "yes", worlds.XP, "time-out")
@@ -142,7 +158,7 @@ class _Page(HTMLParser):
 
 def test_the_page_stands_alone(folder: Path) -> None:
     page = _Page()
-    page.feed((folder / "page.html").read_text())
+    page.feed((folder / "report.html").read_text())
     assert page.loads == []
     assert "script" not in page.tags
     assert page.tags.count("svg") == 6
@@ -154,6 +170,6 @@ def test_an_interrupted_survey_asks_for_resume(folder: Path, tmp_path: Path) -> 
 
     with WorkList(tmp_path) as work:
         work.begin()
-    command = _command("survey", folder / "spam.mbox", "--out", tmp_path)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    words = command(["survey", str(folder / "spam.mbox"), "--out", str(tmp_path)])
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "--resume" in done.stderr) == (69, True)
