@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model", "errors", "net", "clock", "signals"),
     (
         *("received", "names", "vocabulary", "spelling", "written", "offline"),
-        *("score", "action", "plan", "counters", "health", "header", "seal"),
+        *("score", "action", "abuse", "plan", "counters", "health", "header", "seal"),
         *("config", "profiles", "kinds", "problems", "toml", "survey.analyse"),
     ),
     ("lookup", "probes", "store", "mailbox", "interfaces", "geo"),

@@ -29,6 +29,7 @@ COMMANDS = (
     "config",
     "store",
     "optout",
+    "abuse",
 )
 
 INTERRUPTED = 130

@@ -141,3 +141,19 @@ def _rows(file: Path) -> int:
     with closing(sqlite3.connect(file)) as db:
         (rows,) = db.execute("SELECT count(*) FROM observations").fetchone()
     return int(rows)
+
+
+def test_it_does_not_start_on_a_store_of_a_newer_version(config: Path, tmp_path: Path) -> None:
+    file = tmp_path / "store.sqlite"
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA user_version = 99")
+    store = f'store={{path="{file}", kind="sqlite"}}'
+    done = subprocess.run(
+        [*RUN, "--config", str(config), "--set", store],
+        capture_output=True,
+        text=True,
+        timeout=TROUBLE_LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 69, done.stderr
+    assert "written by a newer botmilter (schema 99" in done.stderr

@@ -8,16 +8,17 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
-from botmilter.errors import StoreError
+from botmilter.errors import NewerStoreError, StoreError
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import Observation, Status
 from botmilter.store.base import Window
 from botmilter.store.memory import MemoryStore
-from botmilter.store.redis import TIMEOUT_S, RedisStore
+from botmilter.store.redis import SCHEMA_VERSION, TIMEOUT_S, RedisStore
 from tests.fakes.programs import find, free_port, listens, running
 
 Server = subprocess.Popen[bytes]
@@ -218,3 +219,41 @@ def test_a_full_redis_is_an_error_and_what_is_there_can_be_read(
 def test_an_address_of_no_known_kind_is_refused_when_made(url: str) -> None:
     with pytest.raises(StoreError):
         RedisStore(url)
+
+
+def test_a_newer_version_s_database_is_refused_and_left_as_it_is(
+    tmp_path: Path, opened: Opener
+) -> None:
+    port = free_port()
+    with redis(tmp_path, port):
+        cli = [find("redis-cli"), "-p", str(port)]
+        subprocess.run([*cli, "hset", "botmilter:notices", "schema", "99"], check=True)
+        store = opened(f"redis://127.0.0.1:{port}")
+        for _ in range(2):
+            with pytest.raises(NewerStoreError, match=r"newer botmilter.*99"):
+                store.put(seen(), 60)
+        assert subprocess.check_output([*cli, "dbsize"]).strip() == b"1"
+        subprocess.run([*cli, "hset", "botmilter:notices", "schema", "1"], check=True)
+        assert works(store)
+        found = subprocess.check_output([*cli, "hget", "botmilter:notices", "schema"])
+        assert int(found) == SCHEMA_VERSION
+
+
+@pytest.mark.parametrize(
+    "text", [b"\xff\xfe", b"[" * 50_000, b"7", b'{"expires_at": 1e999, "seen": {}}', b""]
+)
+def test_hostile_rows_are_as_if_not_there(tmp_path: Path, opened: Opener, text: bytes) -> None:
+    port = free_port()
+    with redis(tmp_path, port):
+        store = opened(f"redis://127.0.0.1:{port}")
+        kept = seen("198.18.7.13")
+        store.put(kept, 60)
+        cli = [find("redis-cli"), "-p", str(port), "-x"]
+        for key in (b"botmilter:1:seen:rdns:198.18.7.12", b"botmilter:1:seen:\xff"):
+            subprocess.run([*cli, "set", key], input=text, check=True)
+        subprocess.run([*cli, "hset", "botmilter:notices", "opt-out x"], input=text, check=True)
+        assert store.get("rdns", "198.18.7.12", time.time()) is None
+        assert [row.seen for row in store.rows()] == [kept]
+        assert store.opt_outs() == ()
+        store.purge(time.time(), 60.0)
+        assert store.forget_network(ip_network("198.18.7.0/24")) == 2

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from botmilter.errors import StoreError
 from botmilter.model import Observation, Status
-from botmilter.store.sqlite import BUSY_MS, SqliteStore
+from botmilter.store.base import OptOut
+from botmilter.store.sqlite import BUSY_MS, SCHEMA_VERSION, SqliteStore
 
 SEEN = Observation("rdns", "198.18.7.12", Status.ANSWERED, {"names": []})
 
@@ -142,3 +146,76 @@ def test_many_threads_share_one_connection(opened: Opener, tmp_path: Path) -> No
         thread.join(10)
     assert len(won) == 1
     assert all(store.get("p", str(number), 0.0) is not None for number in range(16))
+
+
+# -- versions and strangers' bytes --------------------------------------------------------------
+
+#: As version 1 made it.
+_VERSION_1 = """
+CREATE TABLE observations (
+    probe TEXT NOT NULL, key TEXT NOT NULL, expires_at REAL NOT NULL, observation TEXT NOT NULL,
+    PRIMARY KEY (probe, key)
+) WITHOUT ROWID;
+CREATE INDEX observations_expire ON observations (expires_at);
+CREATE TABLE claims (key TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE counts (
+    key TEXT PRIMARY KEY, until REAL NOT NULL, counted INTEGER NOT NULL
+) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_the_first_version_is_taken_over_with_what_it_knows(
+    opened: Opener, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "s.db")) as db:
+        db.executescript(_VERSION_1)
+        row = (SEEN.probe, SEEN.key, time.time() + 60, json.dumps(SEEN.to_json()))
+        db.execute("INSERT INTO observations VALUES (?, ?, ?, ?)", row)
+        db.commit()
+    store = opened(tmp_path / "s.db")
+    assert store.get("rdns", "198.18.7.12", time.time()) == SEEN
+    store.opt_out(OptOut(ip_network("198.18.7.0/24")))
+    assert len(store.opt_outs()) == 1
+    with closing(sqlite3.connect(tmp_path / "s.db")) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+
+HOSTILE_ROWS = (
+    b"\xff\xfe malformed database disk image",
+    b"[" * 50_000,
+    b'{"probe": "rdns", "key": "198.18.7.12", "status": "answered"}',
+    json.dumps({**SEEN.to_json(), "taken_at": 10**400}).encode(),
+    json.dumps(SEEN.to_json()).replace("0.0", "NaN").encode(),
+    json.dumps({**SEEN.to_json(), "key": "198.18.7.13"}).encode(),
+    json.dumps({**SEEN.to_json(), "facts": 7}).encode(),
+    b"",
+)
+
+
+@pytest.mark.parametrize("kind", ["TEXT", "BLOB"])
+@pytest.mark.parametrize("text", HOSTILE_ROWS)
+def test_hostile_rows_break_nothing_and_can_be_forgotten(
+    opened: Opener, tmp_path: Path, text: bytes, kind: str
+) -> None:
+    store = opened(tmp_path / "s.db")
+    store.put(replace(SEEN, key="198.18.7.14", taken_at=time.time()), 60)
+    with closing(sqlite3.connect(tmp_path / "s.db")) as db:
+        sql = f"INSERT INTO observations VALUES ('rdns', '198.18.7.12', 1e300, CAST(? AS {kind}))"
+        db.execute(sql, (text,))
+        db.execute("INSERT INTO opt_outs VALUES (CAST(? AS TEXT), ?, 'x')", (text, text))
+        db.commit()
+    assert store.get("rdns", "198.18.7.12", 0.0) is None
+    assert [row.seen.key for row in store.rows()] == ["198.18.7.14"]
+    assert store.opt_outs() == ()
+    assert store.purge(time.time(), 600.0) == 1, "what ends later than anything may"
+    assert store.forget_network(ip_network("198.18.7.0/24")) == 1
+    assert not list(tmp_path.glob("*.corrupt*"))
+
+
+def test_what_was_forgotten_is_in_no_file_any_more(opened: Opener, tmp_path: Path) -> None:
+    store = opened(tmp_path / "s.db")
+    store.put(replace(SEEN, facts={"names": ["gone.example"]}), 1e12)
+    store.forget_network(ip_network(SEEN.key))
+    for file in tmp_path.iterdir():
+        assert b"gone.example" not in file.read_bytes(), file
