@@ -1,10 +1,14 @@
-"""The filter behind a real Postfix: by TCP, gone, and back again.
+"""The filter behind a real Postfix: by TCP, gone, and back again; and our own users.
 
-The Unix socket and the submission port are in test_main_job.
+The Unix socket and port 587 are in test_main_job.
 """
 
 from __future__ import annotations
 
+import smtplib
+import socket
+import ssl
+import subprocess
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -69,3 +73,62 @@ def test_the_mta_may_be_restarted_under_the_filter(folder: Path) -> None:
         for reader in ("first", "second"):
             with Postfix(folder, (net.MTA,), judge.address) as postfix:
                 assert _origins(_send(postfix, reader)) == [PC]
+
+
+# -- our own users ------------------------------------------------------------------------------
+
+
+def _labels(mail: EmailMessage) -> list[object]:
+    return [header.parse(str(value)).label for value in mail.get_all("X-Bot-Verdict", [])]
+
+
+def _sasl() -> dict[str, str]:
+    """Main.cf's lines for Cyrus SASL, with one user where it looks by default: /etc is our own
+    layer here (tests/lab/inside)."""
+    database = Path("/etc/sasldb2")
+    made = ["saslpasswd2", "-p", "-c", "-f", str(database), "-u", mta.HOST, "anna"]
+    subprocess.run(made, input=b"secret", check=True, timeout=30)
+    database.chmod(0o644)
+    return {"smtpd_sasl_auth_enable": "yes", "smtpd_sasl_local_domain": mta.HOST}
+
+
+def test_a_user_who_logs_in_is_exempt_on_the_mx_port_too(folder: Path) -> None:
+    judge = Filter(folder / "milter", NO_PROBES)
+    with judge, Postfix(folder, (net.MTA,), judge.address, _sasl()) as postfix:
+        with Smtp(PC, helo="home-pc", timeout_s=60.0) as client:
+            client.login("anna", "secret")
+            client.sendmail("anna@example.net", [f"in@{mta.DOMAIN}"], "Subject: x\n\nHello.\n")
+        assert _labels(postfix.mail_to(f"in@{mta.DOMAIN}")) == ["exempt"]
+        stranger = Smtp(PC, helo="home-pc", timeout_s=60.0)
+        with stranger, pytest.raises(smtplib.SMTPAuthenticationError):
+            stranger.login("anna", "guessed")
+        assert _labels(_send(postfix, "out")) != ["exempt"]
+
+
+def _certificate(folder: Path) -> Path:
+    place = folder / "tls.pem"
+    request = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    more = ("-nodes", "-subj", f"/CN={mta.HOST}", "-keyout", str(place), "-out", str(folder / "c"))
+    subprocess.run([*request, *more], check=True, capture_output=True, timeout=30)
+    with place.open("a") as chain:
+        chain.write((folder / "c").read_text())
+    return place
+
+
+class _Smtps(Smtp):
+    """TLS from the first octet; nobody here can vouch for the certificate."""
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context.wrap_socket(super()._get_socket(host, port, timeout))
+
+
+def test_port_465_is_a_submission_port_without_a_login_too(folder: Path) -> None:
+    judge = Filter(folder / "milter", NO_PROBES)
+    tls = {"smtpd_tls_chain_files": str(_certificate(folder))}
+    with judge, Postfix(folder, (net.MTA,), judge.address, tls) as postfix:
+        with _Smtps(PC, mta.SMTPS_PORT, helo="home-pc", timeout_s=60.0) as client:
+            client.sendmail("anna@example.net", [f"in@{mta.DOMAIN}"], "Subject: x\n\nHello.\n")
+        assert _labels(postfix.mail_to(f"in@{mta.DOMAIN}")) == ["exempt"]

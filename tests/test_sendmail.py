@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -85,4 +86,39 @@ def test_without_the_filter_mail_passes_and_with_it_again_is_marked(system: Syst
         assert _verdicts(system.send()) == []
     finally:
         system.filter.start()
+    assert [verdict.label for verdict in _verdicts(system.send())] == ["bot"]
+
+
+# -- other ways to the filter -------------------------------------------------------------------
+
+PORT = 8891
+#: What is judged is above; here it is who is heard.
+NO_PROBES: dict[str, object] = {
+    f"probe.{name}.enabled": False for name in ("rdns", "smtp", "ping", "osdetect")
+}
+
+
+@pytest.fixture
+def folder(system: System) -> Iterator[Path]:
+    """For another Sendmail in the place of the usual one."""
+    system.sendmail.stop()
+    try:
+        with mta.open_folder() as made:
+            yield made
+    finally:
+        system.sendmail.start()
+
+
+@pytest.mark.parametrize(("host", "kind"), [("127.0.0.1", "inet"), ("::1", "inet6")])
+def test_the_filter_is_reached_by_tcp(system: System, folder: Path, host: str, kind: str) -> None:
+    tcp = Filter(folder / "milter", NO_PROBES, tcp=(host, PORT))
+    milter = f"S={kind}:{PORT}@{host}, T=S:30s;R:30s"
+    with tcp, Sendmail(folder, [net.MTA], milter) as sendmail:
+        mail = System(system.lab, tcp, sendmail).send()
+    assert [verdict.origin for verdict in _verdicts(mail)] == [PC]
+
+
+def test_the_mta_may_be_restarted_under_the_filter(system: System) -> None:
+    system.sendmail.stop()
+    system.sendmail.start()
     assert [verdict.label for verdict in _verdicts(system.send())] == ["bot"]

@@ -32,6 +32,8 @@ HOST = "mx.example.net"
 
 MX_PORT = 25
 SUBMISSION_PORT = 587
+SMTPS_PORT = 465
+"""TLS from the first octet; only with ``smtpd_tls_chain_files`` among the options."""
 PROXY_PORT = 10025
 UNFILTERED_PORT = 10026
 """As the MX port, but without the filter: what Postfix alone costs."""
@@ -42,6 +44,11 @@ SERVICES: Mapping[int, Mapping[str, str]] = {
     # the name is what Debian's master.cf says to milters on the submission ports
     SUBMISSION_PORT: {
         "syslog_name": "postfix/submission",
+        "milter_macro_daemon_name": "ORIGINATING",
+    },
+    SMTPS_PORT: {
+        "syslog_name": "postfix/submissions",
+        "smtpd_tls_wrappermode": "yes",
         "milter_macro_daemon_name": "ORIGINATING",
     },
     PROXY_PORT: {"smtpd_upstream_proxy_protocol": "haproxy"},
@@ -104,6 +111,10 @@ class Postfix:
         self._folder = folder
         self._listen = tuple(listen)
         self._options = {"smtpd_milters": milter, **(options or {})}
+        has_key = "smtpd_tls_chain_files" in self._options
+        self._services = {
+            port: more for port, more in SERVICES.items() if has_key or port != SMTPS_PORT
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -175,11 +186,13 @@ class Postfix:
         main = _main_cf(folder) | self._options
         lines = [f"{key} = {value}\n" for key, value in main.items()]
         (folder / "conf/main.cf").write_text("".join(lines))
-        (folder / "conf/master.cf").write_text("".join(_smtpd_lines(self._listen)) + _INTERNAL)
+        (folder / "conf/master.cf").write_text(
+            "".join(_smtpd_lines(self._listen, self._services)) + _INTERNAL
+        )
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
-        waiting = {(address, port) for address in self._listen for port in SERVICES}
+        waiting = {(address, port) for address in self._listen for port in self._services}
         for _ in _until(_START_LIMIT_S):
             if self._process.poll() is not None:
                 break
@@ -224,10 +237,10 @@ def _main_cf(folder: Path) -> dict[str, str]:
     }
 
 
-def _smtpd_lines(listen: Iterable[str]) -> Iterator[str]:
+def _smtpd_lines(listen: Iterable[str], services: Mapping[int, Mapping[str, str]]) -> Iterator[str]:
     for address in listen:
         place = f"[{address}]" if ":" in address else address
-        for port, options in SERVICES.items():
+        for port, options in services.items():
             arguments = "".join(f" -o {key}={value}" for key, value in options.items())
             yield f"{place}:{port} inet n - n - - smtpd{arguments}\n"
 
