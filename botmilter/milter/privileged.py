@@ -27,7 +27,7 @@ from typing import Any
 from botmilter.clock import Deadline
 from botmilter.errors import SetupError
 from botmilter.model import IPAddress
-from botmilter.net import ProbeGuard, printable
+from botmilter.net import ProbeGuard, canonical, printable
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Prober:
     def _checked(self, request: bytes) -> tuple[Operation, IPAddress, float]:
         """Raises ValueError or KeyError; trusts nothing that came."""
         data = json.loads(request)
-        ip = ipaddress.ip_address(str(data["ip"]))
+        ip = canonical(ipaddress.ip_address(str(data["ip"])))
         if refusal := self._guard.refusal(ip):
             raise ValueError(f"{ip} must not be probed: {refusal}")
         limit_s = float(data["limit_s"])

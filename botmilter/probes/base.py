@@ -7,11 +7,23 @@ and no other probe.  How to add one: docs/adding-a-probe.md.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
+from ipaddress import IPv6Address
 from typing import Protocol
 
 from botmilter.clock import Deadline
-from botmilter.model import Observation, Signal, Target
+from botmilter.model import IPAddress, Observation, Signal, Target
+
+#: Why an IPv6 host is not asked: no failure, or a few of them would pause the probe for all.
+NO_IPV6 = "this machine has no way out by IPv6"
+
+_NO_WAY = frozenset({errno.EAFNOSUPPORT, errno.ENETUNREACH, errno.EADDRNOTAVAIL})
+
+
+def lacks_ipv6(ip: IPAddress, code: int | None) -> bool:
+    """Whether the error number *code*, said before any answer could be there, means that."""
+    return isinstance(ip, IPv6Address) and code in _NO_WAY
 
 
 class Probe(Protocol):

@@ -26,7 +26,7 @@ def facts(xml: bytes) -> dict[str, Any]:
         raise ValueError("nmap's output declares entities")
     try:
         root = ElementTree.fromstring(xml)  # noqa: S314 - entities are refused above
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError) as error:  # LookupError: an unknown encoding
         raise ValueError(f"nmap's output is not XML: {error}") from None
     host = root.find("host")
     if root.tag != "nmaprun" or root.find("runstats") is None:

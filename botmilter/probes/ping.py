@@ -26,6 +26,7 @@ from botmilter.clock import Deadline
 from botmilter.errors import SetupError
 from botmilter.model import IPAddress, Observation, Signal, Status, Target
 from botmilter.net import printable
+from botmilter.probes.base import NO_IPV6, lacks_ipv6
 
 _one_at_a_time = threading.Lock()
 
@@ -33,7 +34,8 @@ _one_at_a_time = threading.Lock()
 def echo(ip: IPAddress, limit_s: float) -> dict[str, Any]:
     """Ask *ip* once: ``{"rtt_s": seconds}``, or None for it where no answer came in *limit_s*.
 
-    ``disturbed`` says why where ping3 fell over a packet, which need not be the host's.  Needs
+    ``disturbed`` says why where ping3 fell over a packet, which need not be the host's;
+    ``no_way`` is there where this machine has no IPv6.  Needs
     CAP_NET_RAW (or ``net.ipv4.ping_group_range``).  Raises SetupError where it could not be asked.
     """
     started = time.monotonic()
@@ -47,6 +49,8 @@ def echo(ip: IPAddress, limit_s: float) -> dict[str, Any]:
     except PermissionError as error:
         raise SetupError("ping needs CAP_NET_RAW: start botmilter as root") from error
     except OSError as error:
+        if lacks_ipv6(ip, error.errno):
+            return {"rtt_s": None, "no_way": True}
         raise SetupError(f"ping: {printable(f'{type(error).__name__}: {error}')}") from error
     except Exception as error:  # struct.error, ValueError, OverflowError: it reads what it is sent
         return {"rtt_s": None, "disturbed": printable(f"{type(error).__name__}: {error}")}
@@ -79,6 +83,8 @@ class PingProbe:
             facts = self._echo(target.ip, deadline.left())
         except (SetupError, TimeoutError) as error:
             return Observation(self.name, key, Status.FAILED, reason=printable(str(error)))
+        if facts.get("no_way"):
+            return Observation(self.name, key, Status.SKIPPED, reason=NO_IPV6)
         if disturbed := facts.get("disturbed"):
             # any stranger can bring that about, so it must not pass for a broken probe
             reason = printable(f"malformed ICMP came in: {disturbed}")

@@ -24,6 +24,7 @@ from botmilter.clock import Deadline
 from botmilter.errors import SetupError
 from botmilter.model import Observation, Signal, Status, Target
 from botmilter.net import printable
+from botmilter.probes.base import NO_IPV6, lacks_ipv6
 
 #: SYN at 0 and 1 s and time for the answer to the second; a third would come at 3 s, and by then
 #: the verdict, and nmap's 1.5 to 4.8 s, are due.
@@ -91,14 +92,18 @@ class SmtpProbe:
         try:
             connection = self._connect(target, time_s)
         except SetupError as error:
+            if str(error) == NO_IPV6:
+                return self._skipped(target, NO_IPV6)
             return self._failed(target, str(error))
         except OSError as error:
             if isinstance(error, TimeoutError) and time_s < _CONNECT_AT_LEAST_S:
-                key, reason = self.store_key(target), "too little time to ask"
-                return Observation(self.name, key, Status.SKIPPED, reason=reason)
+                return self._skipped(target, "too little time to ask")
             return self._unconnected(target, error)
         with connection:
             return self._seen(target, self._talk(connection, deadline))
+
+    def _skipped(self, target: Target, reason: str) -> Observation:
+        return Observation(self.name, self.store_key(target), Status.SKIPPED, reason=reason)
 
     def _connect(self, target: Target, time_s: float) -> socket.socket:
         """Raises OSError with what came from the way there, and SetupError with our own trouble.
@@ -110,12 +115,13 @@ class SmtpProbe:
         try:
             connection = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
-            raise SetupError(str(error.strerror)) from error
+            why = NO_IPV6 if lacks_ipv6(target.ip, error.errno) else str(error.strerror)
+            raise SetupError(why) from error
         try:
             connection.setblocking(False)
             code = connection.connect_ex((str(target.ip), self._port))
             if code not in (0, errno.EINPROGRESS, errno.ECONNREFUSED):  # loopback refuses at once
-                raise SetupError(os.strerror(code))
+                raise SetupError(NO_IPV6 if lacks_ipv6(target.ip, code) else os.strerror(code))
             if code == errno.EINPROGRESS:
                 code = _outcome(connection, time_s)
             if code:

@@ -134,3 +134,37 @@ def test_a_channel_without_a_prober_is_said() -> None:
         theirs.close()
         with pytest.raises(SetupError, match="no privileged process"):
             PrivilegedClient(ours).call("echo", HOST, 0.1)
+
+
+def test_a_busy_process_says_so_and_serves_again(channel: socket.socket) -> None:
+    client = PrivilegedClient(channel)
+    busy: list[str] = []
+    done: list[dict[str, Any]] = []
+
+    def ask() -> None:
+        try:
+            done.append(client.call("slow", HOST, 5.0))
+        except SetupError as error:
+            busy.append(str(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(150)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(done) + len(busy) == 150
+    assert len(done) >= 64
+    assert busy
+    assert all("busy" in reason for reason in busy)
+    time.sleep(SLOW_S)
+    assert client.call("echo", HOST, 1.0) == {"ip": "198.18.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [("::ffff:198.18.0.1", "198.18.0.1"), ("2606:4700::1111%--script=x", "2606:4700::1111")],
+)
+def test_an_operation_gets_a_canonical_address_only(
+    channel: socket.socket, asked: str, got: str
+) -> None:
+    assert PrivilegedClient(channel).call("echo", ip_address(asked), 1.0) == {"ip": got}

@@ -88,3 +88,9 @@ def test_hostile_texts_come_out_printable(text: str) -> None:
 def test_any_bytes_give_facts_or_a_value_error(xml: bytes) -> None:
     with suppress(ValueError):
         nmap_xml.facts(xml)
+
+
+@pytest.mark.parametrize("encoding", ["x-unheard-of", "utf-7", "idna", "hex"])
+def test_an_odd_encoding_is_a_plain_error(encoding: str) -> None:
+    with suppress(ValueError):
+        nmap_xml.facts(f'<?xml version="1.0" encoding="{encoding}"?><nmaprun/>'.encode())

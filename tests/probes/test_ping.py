@@ -17,6 +17,7 @@ from botmilter.clock import Deadline
 from botmilter.errors import SetupError
 from botmilter.model import IPAddress, Observation, Status, Target
 from botmilter.probes import ping
+from botmilter.probes.base import NO_IPV6
 from botmilter.probes.ping import PingProbe, echo
 from tests.lab import worlds
 from tests.lab.host import Host
@@ -129,6 +130,12 @@ def test_nobody_waits_longer_than_his_time_for_others_ipv6_pings() -> None:
         echo(ip_address("::1"), 0.2)
     assert time.monotonic() - started < 0.4
     assert echo(ip_address("::1"), 2.0)["rtt_s"] is not None
+
+
+def test_an_ipv6_host_is_skipped_where_this_machine_has_no_ipv6() -> None:
+    target = Target(ip_address("2606:4700::1111"))  # no route to it in the tests' namespace
+    seen = PingProbe(1.0, echo).measure(target, Deadline.after(1.0))
+    assert (seen.status, seen.reason) == (Status.SKIPPED, NO_IPV6)
 
 
 def test_the_privileged_process_that_does_not_answer_is_our_trouble() -> None:

@@ -15,6 +15,7 @@ import pytest
 from botmilter.clock import Deadline
 from botmilter.model import Observation, Status, Target
 from botmilter.probes import smtp
+from botmilter.probes.base import NO_IPV6
 from botmilter.probes.smtp import SmtpProbe
 from tests.fakes.programs import free_port
 from tests.fakes.router import Router, refusing
@@ -118,6 +119,12 @@ def test_our_own_route_is_no_evidence_about_the_host(kind: str) -> None:
     finally:
         subprocess.run(["ip", "route", "del", kind, str(ip)], check=True)
     assert seen.status is Status.FAILED
+
+
+def test_an_ipv6_host_is_skipped_where_this_machine_has_no_ipv6() -> None:
+    target = Target(ip_address("2606:4700::1111"))  # no route to it in the tests' namespace
+    seen = SmtpProbe(1.0, "me.example").measure(target, Deadline.after(1.0))
+    assert (seen.status, seen.reason) == (Status.SKIPPED, NO_IPV6)
 
 
 def test_without_a_free_descriptor_the_trouble_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
