@@ -39,7 +39,7 @@ _FACTS = {"names": ["mail.proper.example"], "confirmed": ["mail.proper.example"]
 _START_LIMIT_S = 10.0
 
 Maker = Callable[[], Store]
-Operation = Callable[[Store, int], object]
+Operation = Callable[[Store, int], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,21 +83,23 @@ def _seen(number: int) -> Observation:
     return Observation("rdns", key, Status.ANSWERED, _FACTS, taken_at=time.time())
 
 
-def _get(store: Store, number: int) -> object:
-    return store.get("rdns", _seen(number).key, time.time())
+def _get(store: Store, number: int) -> None:
+    store.get("rdns", _seen(number).key, time.time())
 
 
-def _put(store: Store, number: int) -> object:
-    return store.put(_seen(number), 3600.0)
+def _put(store: Store, number: int) -> None:
+    store.put(_seen(number), 3600.0)
 
 
-def _claim(store: Store, number: int) -> object:
-    return store.claim(f"{os.getpid()} {number}", 10.0) and store.release(f"{os.getpid()} {number}")
+def _claim(store: Store, number: int) -> None:
+    key = f"{os.getpid()} {number}"
+    store.claim(key, 10.0)
+    store.release(key)
 
 
-def _admit(store: Store, number: int) -> object:
+def _admit(store: Store, number: int) -> None:
     windows = [Window(f"host {number % 250}", 10**6, 3600.0), Window("network", 10**9, 60.0)]
-    return store.admit([*windows, Window("in all", 10**9, 60.0)], time.time())
+    store.admit([*windows, Window("in all", 10**9, 60.0)], time.time())
 
 
 _OPERATIONS: Mapping[str, Operation] = {
@@ -194,6 +196,7 @@ def _second_mails(folder: Path, url: str, hosts: int) -> list[dict[str, Any]]:
         ):
             lab.put(*(Host(start + number) for number in range(hosts)))
             rows.append(_met_twice(folder, generator, where, met_by, met_again, start, hosts))
+            lab.remove(*(start + number for number in range(hosts)))
     return rows
 
 
