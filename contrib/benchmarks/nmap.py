@@ -75,19 +75,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = kit.arguments("nmap", __doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--round-trip-ms", type=float, default=50.0)
+    parser.add_argument("--within-only", action="store_true", help="the last table alone")
     given = parser.parse_args(argv)
     with Lab() as lab:
-        rows = _options(lab, given.rounds, given.round_trip_ms / 1000)
-        many = _many(lab, given.round_trip_ms / 1000)
-        within = _within(lab)
-    kit.report(given, rows, many=many, within=within)
+        tables = [] if given.within_only else [_options(lab, given), _many(lab, given)]
+        tables.append(_within(lab))
+    kit.report(given, tables[0], **{f"table {n}": one for n, one in enumerate(tables[1:], 2)})
     return 0
 
 
 # -- options --------------------------------------------------------------------------------------
 
 
-def _options(lab: Lab, rounds: int, round_trip_s: float) -> list[dict[str, Any]]:
+def _options(lab: Lab, given: Any) -> list[dict[str, Any]]:
+    rounds, round_trip_s = given.rounds, given.round_trip_ms / 1000
     hosts = {}
     for number, (shape, host) in enumerate(SHAPES.items()):
         hosts[shape] = replace(host, ip=_BASE.ip + number, round_trip_s=round_trip_s)
@@ -139,8 +140,8 @@ def _exact(options: Sequence[str], hosts: Sequence[Host]) -> list[bool]:
 _MANY = 16
 
 
-def _many(lab: Lab, round_trip_s: float) -> list[dict[str, Any]]:
-    open_host = replace(SHAPES["open"], round_trip_s=round_trip_s)
+def _many(lab: Lab, given: Any) -> list[dict[str, Any]]:
+    open_host = replace(SHAPES["open"], round_trip_s=given.round_trip_ms / 1000)
     hosts = [replace(open_host, ip=_BASE.ip + 100 + number) for number in range(_MANY)]
     lab.put(*hosts)
     rows = [_row(f"{at_once} processes", hosts, at_once, 1) for at_once in (1, 4, 8, 16)]

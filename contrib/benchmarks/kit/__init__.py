@@ -241,12 +241,15 @@ def arguments(name: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def report(given: argparse.Namespace, rows: Sequence[Row], **more: Sequence[Row]) -> None:
-    """Print what was measured, as tables or as JSON; *more* is further tables by name."""
+    """Print what was measured, as tables or as JSON; *more* is further tables by name.
+
+    The load average, of the last minute, tells whom the machine was shared with."""
     head = {
         "machine": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "botmilter": __version__,
+        "load": round(os.getloadavg()[0], 1),
         **{key: value for key, value in vars(given).items() if key != "json"},
     }
     if given.json:
