@@ -25,7 +25,7 @@ from tests.lab.filter import Filter
 
 _SOURCES = Path(__file__).resolve().parents[1]
 _LOAD_LIMIT_S = 600.0
-_WARM_LIMIT_S = 30.0
+_WARM_LIMIT_S = 60.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 #: Everything measured: nmap is not asked where it can no longer change the label.
 _KNOWN = re.compile(rb"^clean;(?!.*missing=(?!osdetect$))")
@@ -144,14 +144,19 @@ def pymilter_floor(place: Path) -> Iterator[Path]:
 def make_known(place: Path, log: Callable[[], str]) -> None:
     """Send mail from KNOWN_HOST until all of it is remembered."""
     end = time.monotonic() + _WARM_LIMIT_S
-    while not _KNOWN.search(verdict := verdict_of(place, KNOWN_HOST)):
+    while not _KNOWN.search(verdict := _verdict_of(place, KNOWN_HOST)):
         if time.monotonic() > end:
             raise RuntimeError(f"the host did not become known: {verdict!r}\n{log()}")
         time.sleep(0.5)
 
 
-def verdict_of(place: Path, ip: str) -> bytes:
-    return b" ".join(send_one(str(place), Mail(), ip=ip).values(b"X-Bot-Verdict"))
+def _verdict_of(place: Path, ip: str) -> bytes:
+    """Empty where none came in time: on a busy machine workers take long to begin."""
+    try:
+        delivery = send_one(str(place), Mail(), ip=ip)
+    except TimeoutError:
+        return b""
+    return b" ".join(delivery.values(b"X-Bot-Verdict"))
 
 
 # -- processes ----------------------------------------------------------------------------------
