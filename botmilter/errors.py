@@ -26,6 +26,12 @@ class ConfigError(BotmilterError):
         super().__init__("\n".join(f"{path}: {problem}" for problem in self.problems))
 
 
+class DataError(BotmilterError):
+    """What was given can be read, but does not suffice for an answer."""
+
+    exit_code = 65  # EX_DATAERR
+
+
 class InputError(BotmilterError):
     """A mail file, an address or another argument cannot be read."""
 

@@ -23,6 +23,7 @@ _EXIT_CODES = (
     ("0", "done"),
     ("1", "something failed that the message names, or botmilter doctor found something"),
     ("2", "the command line is wrong"),
+    ("65", "what was given can be read, but is too little for an answer"),
     ("66", "a file, an address or another input cannot be read"),
     ("69", "the machine lacks something: a package, a privilege, a folder"),
     ("78", "the configuration has problems; all are listed"),

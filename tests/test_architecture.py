@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("received", "names", "vocabulary", "spelling", "written", "offline"),
         *("score", "action", "abuse", "plan", "counters", "health", "header", "seal"),
-        *("config", "profiles", "kinds", "problems", "toml", "survey.analyse"),
+        *("config", "profiles", "kinds", "problems", "toml", "tuning", "survey.analyse"),
     ),
     ("lookup", "probes", "store", "mailbox", "interfaces", "geo"),
     ("scheduler", "notices", "memory", "standing", "inquiry", "measuring", "engine"),
@@ -77,6 +77,7 @@ FOREIGN: dict[str, str] = {
     "pydantic": "config",
     "redis": "store.redis",
     "rich": "cli",
+    "sklearn": "tuning",
     "zstandard": "mailbox",
 }
 

@@ -21,6 +21,7 @@ COMMANDS = (
     "check",
     "trace",
     "probe",
+    "tune",
     "query",
     "verify",
     "survey",

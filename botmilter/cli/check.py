@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from botmilter import header, mailbox, offline, received, written
-from botmilter.cli import build, explain
-from botmilter.cli.build import Machine
+from botmilter import header, mailbox
+from botmilter.cli import explain, judging
 from botmilter.cli.common import (
     config_options,
     console,
@@ -19,37 +17,16 @@ from botmilter.cli.common import (
     settings,
     trust_option,
 )
+from botmilter.cli.judging import Judge
 from botmilter.config import Settings
 from botmilter.errors import InputError
-from botmilter.inquiry import Policy
 from botmilter.mailbox import Mail
-from botmilter.model import IPNetwork, OriginWhy, Status, Trust, Verdict
+from botmilter.model import IPNetwork, OriginWhy, Status, Verdict
 from botmilter.net import printable
 from botmilter.plan import NO_LIFE, NOT_NEEDED
-from botmilter.received import forgery, origin
 
 #: Why a probe did not run where all is well.
 _USUAL = frozenset({NO_LIFE, NOT_NEEDED})
-
-
-@dataclass(frozen=True, slots=True)
-class _Judge:
-    """Judges saved mails one after the other."""
-
-    machine: Machine
-    policy: Policy
-    trust: Trust
-    offline: bool
-
-    def verdict(self, mail: Mail) -> Verdict:
-        chain = received.parse(mail.header)
-        found = origin.find(chain, self.trust)
-        signals = forgery.signals(chain, found, self.trust)
-        if self.offline:
-            signals += offline.signals(mail.header, chain, found)
-        sender_domain = written.read(written.fields(mail.header)).bounce_domain
-        ticket = self.machine.engine.begin(found, self.policy, sender_domain)
-        return self.machine.engine.result(ticket, signals)
 
 
 @click.command()
@@ -89,9 +66,9 @@ def command(
     chosen = settings(config_file, overrides)
     if offline and from_store:
         raise click.UsageError("--offline and --from-store exclude each other")
-    judge = _judge(chosen, trust, budget, offline)
-    if from_store:
-        judge = replace(judge, policy=replace(judge.policy, from_memory=True))
+    judge = judging.judge(
+        chosen, trust, budget, by_header=offline, probing=not offline, from_store=from_store
+    )
     failure: InputError | None = None
     for file in files:
         try:
@@ -104,16 +81,7 @@ def command(
         raise SystemExit(failure.exit_code)
 
 
-def _judge(
-    chosen: Settings, trust: Sequence[IPNetwork], budget_s: float | None, is_offline: bool
-) -> _Judge:
-    probes = () if is_offline else build.probes(chosen)
-    machine = build.machine(chosen, probes)
-    believed = replace(chosen.trust, networks=(*chosen.trust.networks, *trust))
-    return _Judge(machine, machine.policy(chosen, budget_s), believed, is_offline)
-
-
-def _show(mail: Mail, judge: _Judge, chosen: Settings, as_json: bool, explained: bool) -> None:
+def _show(mail: Mail, judge: Judge, chosen: Settings, as_json: bool, explained: bool) -> None:
     verdict = judge.verdict(mail)
     fields = header.render(verdict, chosen.header.prefix, chosen.header.host)
     missing = explain.gaps(verdict, judge.machine.probes, judge.machine.rules)
