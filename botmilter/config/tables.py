@@ -85,7 +85,7 @@ class Store(Table):
     failed_s: Seconds = 30.0
     """How long a failure of ours is not tried again."""
     keep_days: Annotated[float, Field(ge=1, le=3650)] = 7.0
-    """Nothing about a host is kept longer, whatever else says so."""
+    """Nothing about a host is kept longer, whatever else says so; at least 1."""
 
     @model_validator(mode="after")
     def _redis_has_an_address(self) -> Self:

@@ -35,10 +35,18 @@ def plain(text: object) -> Mapping[str, Any]:
     if not isinstance(text, str | bytes) or len(text) > _TEXT_AT_MOST:
         return {}
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _finite(written: str) -> float:
+    """Raises ValueError for NaN, an infinity and what is as large: no JSON could hold it again."""
+    number = float(written)
+    if not math.isfinite(number):
+        raise ValueError(f"{written} is no finite number")
+    return number
 
 
 def from_plain(data: object, probe: str, key: str) -> Observation | None:

@@ -189,6 +189,8 @@ HOSTILE_ROWS = (
     json.dumps(SEEN.to_json()).replace("0.0", "NaN").encode(),
     json.dumps({**SEEN.to_json(), "key": "198.18.7.13"}).encode(),
     json.dumps({**SEEN.to_json(), "facts": 7}).encode(),
+    json.dumps({**SEEN.to_json(), "facts": {"a": float("inf")}}).encode(),
+    json.dumps({**SEEN.to_json(), "facts": {"a": 7.5}}).replace("7.5", "1e999").encode(),
     b"",
 )
 
