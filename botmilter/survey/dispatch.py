@@ -97,13 +97,14 @@ class Link:
     """A connection to the queue.  Connects at first use; its methods raise StoreError."""
 
     def __init__(self, url: str, dead_after_s: float = DEAD_AFTER_S) -> None:
+        """Raises SetupError where *url* can be none."""
         self.shown_url = redis.without_password(url)
         if "+cluster:" in url:
-            raise StoreError(f"{self.shown_url}: a queue needs one Redis, not a cluster")
+            raise SetupError(f"{self.shown_url}: a queue needs one Redis, not a cluster")
         try:
             self.client = redis.maker(url, _TIMEOUT_S)()
         except ValueError as error:
-            raise StoreError(f"{self.shown_url}: {error}") from None
+            raise SetupError(f"--queue {self.shown_url}: {error}") from None
         self.broker = RedisBroker(  # type: ignore[no-untyped-call]  # Dramatiq annotates it not
             client=self.client,
             middleware=[],

@@ -106,6 +106,32 @@ def test_of_three_workers_one_is_killed_and_every_host_is_recorded_once(tmp_path
     assert len(again) <= _AT_ONCE * HOSTS_PER_NMAP
 
 
+def test_ctrl_c_ends_the_session_and_resume_goes_on_by_itself(tmp_path: Path) -> None:
+    hosts = _hosts()[:3]
+    (tmp_path / "spam.mbox").write_bytes(study.mbox(host.ip for host in hosts))
+    port, out = free_port(), tmp_path / "out"
+    redis = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    alive = [find("redis-cli"), "-p", str(port), "-n", "1", "keys", "*survey:alive*"]
+    command = _command("survey", port, "--out", out)
+    with running(redis, lambda: listens(port), tmp_path):
+        survey = subprocess.Popen([*command, tmp_path / "spam.mbox"], stderr=subprocess.DEVNULL)
+        until = time.monotonic() + _LIMIT_S
+        while not subprocess.check_output(alive).strip():
+            assert survey.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        survey.send_signal(signal.SIGINT)
+        assert survey.wait(_LIMIT_S) == 130
+        assert not subprocess.check_output(alive).strip()
+    # the queue is gone: without it the same run goes on, here with what may not be probed
+    command = [sys.executable, "-m", "botmilter", "survey", "--resume", "--out", str(out)]
+    done = subprocess.run(
+        [*command, "--set", 'store.kind="memory"'], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(_lines(out)) == 3
+
+
 def test_workers_need_a_store_to_share(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "botmilter", "worker", "--queue", "redis://127.0.0.1:1/0"]
     done = subprocess.run(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from botmilter.errors import SetupError, StoreError
+from botmilter.errors import SetupError
 from botmilter.model import Status
 from botmilter.survey import dispatch, run
 from botmilter.survey.dispatch import Desk, Link, Worker
@@ -193,7 +193,7 @@ def test_without_a_worker_it_says_so_once(
 
 @pytest.mark.parametrize("url", ["redis+cluster://127.0.0.1:1", "nonsense"])
 def test_an_address_that_can_be_no_queue_is_refused(url: str) -> None:
-    with pytest.raises(StoreError):
+    with pytest.raises(SetupError, match="queue"):
         Link(url)
 
 
