@@ -9,8 +9,8 @@ libmilter as Debian builds it has a pool of threads, and loses one now and then:
 that become ready in the same moment while one thread is idle, both are left to that thread
 (``tm_nb_idle`` in its worker.c still counts one that was woken).  The second is then served when
 some other thread has ended its command, and when all of them wait for verdicts that is a whole
-budget later.  So the process has a session with itself, over the socket of no importance, and
-sends macros for no mail over it while there are others: whichever thread takes them looks for
+budget later.  So the process has sessions with itself, over the socket of no importance, and
+sends macros for no mail over them while there are others: whichever thread takes them looks for
 sessions left behind.
 
 Told what to do through a socket to the parent: ``d`` drains; its end says that the parent is
@@ -30,7 +30,9 @@ import struct
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 
 from botmilter.clock import Deadline
@@ -48,6 +50,7 @@ _LOOK_S = 0.1
 
 #: So long may a session be left behind at most.  A nudge costs 30 us.
 _NUDGE_EVERY_S = 0.025
+_SESSIONS = 4
 #: libmilter ends sessions that are idle for two hours.
 _NUDGE_AT_LEAST_EVERY_S = 600.0
 
@@ -83,7 +86,7 @@ class Worker:
         return 1
 
     def _obey(self, place: _Place) -> None:
-        nudge = _Nudge(place.connect())
+        nudge = _Nudge([place.connect() for _ in range(_SESSIONS)])
         nudge.wait_until_served()
         place.give_to(self._listener)
         self._of_no_mta = self._app.open_sessions
@@ -131,20 +134,22 @@ class Worker:
 
 
 class _Nudge:
-    """The session with ourselves."""
+    """The sessions with ourselves, used in turn: one of them may be left behind itself."""
 
-    def __init__(self, session: socket.socket) -> None:
-        self._session = session
+    def __init__(self, sessions: Sequence[socket.socket]) -> None:
+        self._sessions = sessions
+        self._turn = cycle(sessions)
 
     def wait_until_served(self) -> None:
         """Raises OSError where nobody does."""
-        self._session.settimeout(_START_LIMIT_S)
-        self._session.sendall(_packet(b"O", struct.pack(">III", 6, app.ACTIONS, 0x1FFFFF)))
-        if not self._session.recv(1024):
-            raise OSError("libmilter does not serve")
+        for session in self._sessions:
+            session.settimeout(_START_LIMIT_S)
+            session.sendall(_packet(b"O", struct.pack(">III", 6, app.ACTIONS, 0x1FFFFF)))
+            if not session.recv(1024):
+                raise OSError("libmilter does not serve")
 
     def send(self) -> None:
-        self._session.sendall(_packet(b"D", b"C"))
+        next(self._turn).sendall(_packet(b"D", b"C"))
 
 
 def _packet(command: bytes, data: bytes) -> bytes:
