@@ -77,7 +77,8 @@ def command(
     """Print an abuse report about a host, from what is stored; nothing is sent.
 
     The report is a mail in the Abuse Reporting Format (RFC 5965), judged anew by the weights in
-    force. With --since they come as an mbox, one for each bot. The owner's address is for you to
+    force. Report what sent you mail: what `probe` and the survey measured is stored, too. With
+    --since they come as an mbox, one for each bot. The owner's address is for you to
     find, by RDAP or whois. A mail given with --mail tells the owner to whom it went: cut out what
     he need not know.
 

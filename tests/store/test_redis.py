@@ -257,3 +257,20 @@ def test_hostile_rows_are_as_if_not_there(tmp_path: Path, opened: Opener, text: 
         assert store.opt_outs() == ()
         store.purge(time.time(), 60.0)
         assert store.forget_network(ip_network("198.18.7.0/24")) == 2
+
+
+def test_every_key_about_a_host_ends_by_itself(tmp_path: Path, opened: Opener) -> None:
+    port = free_port()
+    with redis(tmp_path, port):
+        store, now = opened(f"redis://127.0.0.1:{port}"), time.time()
+        store.put(seen(), 1e9)
+        store.claim("rdns 198.18.7.12", 60)
+        store.count("tempfail 198.18.7.0/24", 86400.0, now)
+        store.admit([Window("rate 198.18.7.12", 9, 3600.0)], now)
+        store.purge(now, 86400.0)
+        cli = [find("redis-cli"), "-p", str(port)]
+        keys = set(subprocess.check_output([*cli, "keys", "*"]).splitlines())
+        assert len(keys) == 5
+        for key in keys - {b"botmilter:notices"}:
+            left_s = int(subprocess.check_output([*cli, "ttl", key]))
+            assert 0 < left_s <= 86401, key

@@ -18,7 +18,7 @@ import pytest
 
 from botmilter.errors import StoreError
 from botmilter.model import Observation, Status
-from botmilter.store.base import OptOut
+from botmilter.store.base import OptOut, Window
 from botmilter.store.sqlite import BUSY_MS, SCHEMA_VERSION, SqliteStore
 
 SEEN = Observation("rdns", "198.18.7.12", Status.ANSWERED, {"names": []})
@@ -221,3 +221,16 @@ def test_what_was_forgotten_is_in_no_file_any_more(opened: Opener, tmp_path: Pat
     store.forget_network(ip_network(SEEN.key))
     for file in tmp_path.iterdir():
         assert b"gone.example" not in file.read_bytes(), file
+
+
+def test_after_its_time_no_table_has_anything_about_a_host(opened: Opener, tmp_path: Path) -> None:
+    store, now = opened(tmp_path / "s.db"), time.time()
+    store.put(replace(SEEN, taken_at=now), 1e9)
+    store.claim("rdns 198.18.7.12", 1e5)
+    store.count("tempfail 198.18.7.0/24", 86400.0, now)
+    store.admit([Window("rate 198.18.7.12", 9, 3600.0)], now)
+    store.purge(now + 2 * 86400, 86400.0)
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "s.db")) as db:
+        for table in ("observations", "claims", "counts"):
+            assert db.execute(f"SELECT * FROM {table}").fetchall() == []
