@@ -17,6 +17,8 @@ from botmilter.cli.doctor.findings import Findings, ok, unchecked, wrong
 from botmilter.config import Settings
 from botmilter.errors import SetupError
 
+#: Whom contrib/install makes.
+_SERVICE_USER = "botmilter"
 _LIMIT_S = 10.0
 _VERSION, _ACTIONS, _STEPS = 6, 0x1FF, 0x1FFFFF
 #: Commands that the filter may have asked not to get, and not to answer (SMFIP_NO…, SMFIP_NR_…).
@@ -35,14 +37,15 @@ def unix_path(chosen: Settings) -> Path | None:
 
 
 def user_of(chosen: Settings) -> str:
-    """The user a running filter's socket belongs to, else the configured one; empty: root."""
+    """Whom the filter runs as: the configured user, else the one its socket belongs to, else, where
+    it does not run, the service's own; empty: root."""
     path = unix_path(chosen)
     if chosen.milter.user or path is None:
         return chosen.milter.user
     try:
         owner = path.owner()
     except (OSError, KeyError):
-        return ""
+        return _SERVICE_USER if reach.User.named(_SERVICE_USER) else ""
     return "" if owner == "root" else owner
 
 
