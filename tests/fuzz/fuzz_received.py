@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of the header parser: any bytes, a chain, an origin, signals.
 
-Run by test_fuzz_received.py for a bounded time; by hand for longer::
+Run by test_fuzz.py for a bounded time; by hand for longer::
 
     .venv/bin/python tests/fuzz/fuzz_received.py -max_total_time=3600 CORPUS_FOLDER
 """
