@@ -19,7 +19,8 @@ The words, *kind* first:
 ``probes PROBE STATUS``      measurements
 ``took PROBE LE``            measurements by duration; ``took_s PROBE`` is the sum
 ``missing PROBE WHY``        mails that were judged without this probe's evidence
-``store_errors``             failed calls of the store
+``store_errors``             failed calls of the store; ``rate_refusals`` are
+                             measurements not made for a rate limit's sake
 ===========================  ========================================================
 """
 
@@ -119,7 +120,8 @@ class Journal:
         self._measured.append(seen)
 
     def recalled(self, where: Where, many: int) -> None:
-        self._words.append((f"lookups {where}", many))
+        if many:
+            self._words.append((f"lookups {where}", many))
 
     def take(self, now: float) -> Taken:
         """What was noted since the last call; *now* in Unix time."""

@@ -68,6 +68,31 @@ def query_socket(given: str) -> str:
     raise ValueError("unix:/PATH, or nothing")
 
 
+def local_listener(given: str) -> str:
+    """Empty, ``unix:/PATH``, or a loopback address and a port."""
+    host, _, port = given.rpartition(":")
+    if not given or re.fullmatch(r"unix:/.+", given):
+        return given
+    try:
+        if port.isdecimal() and 0 < int(port) < 65536 and ip_address(host.strip("[]")).is_loopback:
+            return given
+    except ValueError:
+        pass
+    raise ValueError(
+        "127.0.0.1:PORT, [::1]:PORT or unix:/PATH (there is no password, so only this machine"
+        " gets to it)"
+    )
+
+
+def listen_address(given: str) -> str:
+    """A :func:`local_listener` as MTAs write it: ``inet:PORT@HOST``."""
+    host, _, port = given.rpartition(":")
+    if given.startswith("unix:"):
+        return given
+    bare = host.strip("[]")
+    return f"{'inet6' if ':' in bare else 'inet'}:{port}@{bare}"
+
+
 def mode(given: str) -> str:
     if re.fullmatch(r"0?[0-7]{3}", given):
         return given

@@ -57,7 +57,10 @@ ONLY_BASE = {
 #: The commands that are there for one face alone.
 COMMANDS_OF: dict[str, frozenset[str]] = {
     "milter": frozenset(
-        {"cli.doctor", "cli.doctor.machine", "cli.reload", "cli.run", "cli.answers"}
+        {
+            *("cli.doctor", "cli.doctor.machine", "cli.reload"),
+            *("cli.run", "cli.observing", "cli.answers"),
+        }
     ),
     "survey": frozenset({"cli.survey", "cli.surveyor", "cli.worker", "cli.report"}),
 }
@@ -71,6 +74,7 @@ FOREIGN: dict[str, str] = {
     "matplotlib": "survey.charts",
     "Milter": "milter.app",
     "milter": "milter.app",
+    "prometheus_client": "milter.metrics",
     "nmap": "probes.osdetect",
     "ping3": "probes.ping",
     "publicsuffixlist": "names",

@@ -38,6 +38,7 @@ from botmilter.store.base import Store
 from botmilter.store.fresh import FreshStore
 from botmilter.store.memory import MemoryStore
 from botmilter.store.sqlite import SqliteStore
+from botmilter.store.tally import SqliteTally, Tally
 
 log = logging.getLogger(__name__)
 
@@ -241,6 +242,19 @@ def store(settings: StoreSettings) -> Store:
         return SqliteStore(folder / _FILE)
     log.info("store: %s is not writable, so what is learnt is kept in memory only", folder)
     return MemoryStore(settings.cache_rows)
+
+
+def tally(settings: StoreSettings, beside: Store) -> Tally | None:
+    """Where statistics are kept: with the store *beside*.  None where that is memory, which no
+    other process sees."""
+    if isinstance(beside, SqliteStore):
+        return SqliteTally(beside.path.with_suffix(".stats.sqlite"))
+    if settings.kind != "redis":
+        return None
+    from botmilter.store.redis import RedisStore
+    from botmilter.store.redis_tally import RedisTally
+
+    return RedisTally(RedisStore(settings.url), settings.keep_days * _DAY_S)
 
 
 def state_directory() -> Path:

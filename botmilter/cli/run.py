@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from botmilter.cli import build
+from botmilter.cli import build, observing
 from botmilter.cli.answers import Answers
 from botmilter.cli.common import config_options, settings
 from botmilter.cli.stderr import StderrHandler
 from botmilter.config import Settings
+from botmilter.counters import Journal
 from botmilter.errors import NewerStoreError, SetupError, StoreError
 from botmilter.memory import Memory
 from botmilter.milter.base import Judge
@@ -25,12 +28,15 @@ from botmilter.milter.daemon import Daemon, QueryService, Service
 from botmilter.milter.judge import MailJudge
 from botmilter.milter.privileged import CAP_NET_RAW, PrivilegedClient, permitted
 from botmilter.milter.query import Answer, Limits
+from botmilter.milter.reporting import RecordedJudge, Reporter
 from botmilter.notices import LOOK_EVERY_S
 from botmilter.store.base import Store
+from botmilter.store.tally import Tally
 
 log = logging.getLogger(__name__)
 
 _PURGE_EVERY_S = 600.0
+_DAY_S = 86400.0
 
 
 @click.command()
@@ -85,9 +91,10 @@ def service(chosen: Settings) -> Service:
         stop_grace_s=milter.stop_grace_s,
         guard=build.guard(chosen),
         operations=build.operations(),
-        make_judge=lambda client: _judge(chosen, client, key, store),
+        make_judge=lambda client, uplink: _judge(chosen, client, uplink, key, store),
         query=_query(chosen, store),
         log_level=chosen.log.level.upper(),
+        observing=observing.wanted(chosen),
     )
 
 
@@ -133,12 +140,19 @@ def _shortcomings(chosen: Settings) -> Iterator[str]:
         yield f"no CAP_NET_RAW for {' and '.join(needy)}: start botmilter as root"
 
 
-def _judge(chosen: Settings, client: PrivilegedClient, key: bytes | None, store: Store) -> Judge:
-    machine = build.machine(chosen, build.probes(chosen, client.operation), shared=store)
-    _keep_up(machine.memory)
+def _judge(
+    chosen: Settings,
+    client: PrivilegedClient,
+    uplink: socket.socket | None,
+    key: bytes | None,
+    store: Store,
+) -> Judge:
+    journal = Journal(chosen.budget.per_mail_s)
+    probes = build.probes(chosen, client.operation)
+    machine = build.machine(chosen, probes, shared=store, recorder=journal)
     policy = machine.policy(chosen)
     header = chosen.header
-    return MailJudge(
+    judge = MailJudge(
         machine.engine,
         chosen.trust,
         policy,
@@ -149,19 +163,41 @@ def _judge(chosen: Settings, client: PrivilegedClient, key: bytes | None, store:
         machine.memory.count_tempfail,
         header.keep_sealed,
     )
+    tally = build.tally(chosen.store, store)
+    _keep_up(machine.memory, lambda: _purge(tally, chosen.store.keep_days * _DAY_S))
+    reporter = Reporter(
+        journal,
+        lambda: observing.gauges(machine, policy),
+        lambda: observing.totals(machine),
+        uplink,
+        tally,
+    )
+    _in_background(reporter.run)
+    return RecordedJudge(judge, journal, reporter.close)
 
 
-def _keep_up(memory: Memory) -> None:
+def _keep_up(memory: Memory, purge_more: Callable[[], None] = lambda: None) -> None:
     """Begin what a process that serves has to do by itself."""
-    for regularly in (_purge_regularly, _look_regularly):
-        threading.Thread(target=regularly, args=(memory,), daemon=True).start()
+    _in_background(lambda: _purge_regularly(memory, purge_more))
+    _in_background(lambda: _look_regularly(memory))
 
 
-def _purge_regularly(memory: Memory) -> None:
+def _in_background(run: Callable[[], None]) -> None:
+    threading.Thread(target=run, daemon=True).start()
+
+
+def _purge_regularly(memory: Memory, purge_more: Callable[[], None]) -> None:
     """So that nothing is kept longer than [store] keep_days, in a quiet week as well."""
     while True:
         memory.purge()
+        purge_more()
         time.sleep(_PURGE_EVERY_S)
+
+
+def _purge(tally: Tally | None, keep_s: float) -> None:
+    if tally is not None:
+        with suppress(StoreError):  # who writes to it says so
+            tally.purge(time.time(), keep_s)
 
 
 def _look_regularly(memory: Memory) -> None:

@@ -165,6 +165,16 @@ class Survey(Table):
     """MaxMind file with the networks (AS) of addresses; empty: reports tell none."""
 
 
+class Metrics(Table):
+    listen: Annotated[str, AfterValidator(kinds.local_listener)] = ""
+    """Where Prometheus finds our metrics, on this machine; empty: nowhere."""
+
+
+class Web(Table):
+    listen: Annotated[str, AfterValidator(kinds.local_listener)] = ""
+    """Where a browser finds the status page, on this machine; empty: nowhere."""
+
+
 class Log(Table):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least urgent line that is logged; info has the line for each mail."""
@@ -184,6 +194,8 @@ class Settings(Table):
     action: ActionTable = ActionTable()
     query: Query = Query()
     survey: Survey = Survey()
+    metrics: Metrics = Metrics()
+    web: Web = Web()
     log: Log = Log()
 
     @field_validator("weights")

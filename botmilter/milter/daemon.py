@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import socket
 import time
@@ -26,12 +25,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NoReturn
 
 from botmilter.clock import Deadline
 from botmilter.errors import BotmilterError, SetupError
 from botmilter.milter import listener, privileged, query, reloading
 from botmilter.milter.base import DRAIN, Judge, Start
+from botmilter.milter.children import SIGNALS, TICK_S, Child, be_child, end, listen_for_ready, reap
+from botmilter.milter.observer import Observing, Uplink, send
 from botmilter.milter.privileged import Operation, PrivilegedClient, Prober
 from botmilter.milter.reloading import Outcome
 from botmilter.milter.systemd import notify
@@ -39,17 +39,13 @@ from botmilter.net import ProbeGuard
 
 log = logging.getLogger(__name__)
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGCHLD)
-
 #: How long new workers may take until they serve: opening a store, reading the suffix list.
 _START_LIMIT_S = 30.0
-_TICK_S = 0.5
 #: Added to a worker's own grace before it is killed.
 _KILL_AFTER_S = 2.0
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
-#: A process that lived this long did not fail at its start.
-_SETTLED_S = 10.0
+
+
+MakeJudge = Callable[[PrivilegedClient, socket.socket | None], Judge]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +64,13 @@ class Service:
     guard: ProbeGuard
     operations: Mapping[str, Operation]
     """What the privileged process can do."""
-    make_judge: Callable[[PrivilegedClient], Judge]
-    """Called in each worker, after the fork: nothing threaded may exist before."""
+    make_judge: MakeJudge
+    """Called in each worker, after the fork: nothing threaded may exist before.  With the socket
+    to send counts to, where somebody wants them."""
     query: QueryService | None = None
     log_level: str = "INFO"
     """Least urgent level that is logged."""
+    observing: Observing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,39 +87,24 @@ class QueryService:
 
 
 @dataclass(slots=True)
-class _Child:
-    """A place for a process: the process in it, and when the next may start."""
-
-    main: Callable[[socket.socket], int]
-    """Runs in the child with its end of the control socket; returns the exit code."""
-    name: str
-    pid: int = 0
-    control: socket.socket | None = None
-    is_ready: bool = False
-    started_at: float = 0.0
-    pause_s: float = _FIRST_PAUSE_S
-    not_before: float = 0.0
-
-
-@dataclass(slots=True)
 class _Generation:
     """All processes of one configuration."""
 
     service: Service
-    prober: _Child
-    workers: Sequence[_Child]
+    prober: Child
+    workers: Sequence[Child]
     channel: tuple[socket.socket, socket.socket]
-    desk: Sequence[_Child] = ()
+    desk: Sequence[Child] = ()
     """The process that answers queries, where one does."""
     drain_until: Deadline | None = None
 
     @property
-    def serving(self) -> list[_Child]:
+    def serving(self) -> list[Child]:
         """Those that serve a socket: they say when they are ready, and drain."""
         return [*self.workers, *self.desk]
 
     @property
-    def children(self) -> list[_Child]:
+    def children(self) -> list[Child]:
         return [self.prober, *self.serving]
 
 
@@ -132,17 +115,22 @@ class Daemon:
     load: Callable[[], Service]
     _listener: socket.socket | None = None
     _query_listener: socket.socket | None = None
+    _uplink: Uplink = field(default_factory=lambda: Uplink(None, ""))
+    _observers: list[Child] = field(default_factory=list)
+    """One, or none where nothing is shown.  Outlives the generations, for counts go on."""
+    _restarts: int = 0
     _generations: list[_Generation] = field(default_factory=list)
 
     def run(self) -> int:
         """Serve until told to stop; the exit code.  Raises BotmilterError where it cannot start."""
         service = self.load()
         reloading.be_ready()
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._listener = listener.listen(service.socket, service.socket_mode, service.socket_group)
         try:
             if service.query is not None:
                 self._query_listener = _listen_for_queries(service.query)
+            self._observe(service)
             privileged.hold_back()
             self._begin(service)
             notify("READY=1")
@@ -157,7 +145,7 @@ class Daemon:
     def _watch(self) -> None:
         watchdog = int(os.environ.get("WATCHDOG_USEC", "0")) > 0
         while True:
-            came = signal.sigtimedwait(_SIGNALS, _TICK_S)
+            came = signal.sigtimedwait(SIGNALS, TICK_S)
             number = came.si_signo if came else 0
             if number in (signal.SIGTERM, signal.SIGINT):
                 return
@@ -169,6 +157,17 @@ class Daemon:
 
     # -- starting and stopping ------------------------------------------------------------------
 
+    def _observe(self, service: Service) -> None:
+        self._uplink = Uplink(service.observing, service.user)
+
+        def observe(_: socket.socket) -> int:
+            privileged.become(service.user)
+            return self._uplink.observe()
+
+        if service.observing is not None:
+            self._observers.append(Child(observe, "observer"))
+            self._fork(self._observers[0])
+
     def _begin(self, service: Service) -> None:
         """Start a generation and see all its workers serve; SetupError where they don't."""
         before = logging.getLogger().level
@@ -179,8 +178,8 @@ class Daemon:
             self._fork(child)
         deadline = Deadline.after(_START_LIMIT_S)
         while not all(child.is_ready for child in generation.serving):
-            _listen_for_ready(generation.serving, deadline)
-            dead = [child for child in generation.serving if _reap(child) is not None]
+            listen_for_ready(generation.serving, deadline)
+            dead = [child for child in generation.serving if reap(child) is not None]
             if dead or deadline.is_over:
                 self._generations.remove(generation)
                 _kill(generation)
@@ -192,6 +191,7 @@ class Daemon:
 
         def probe(_: socket.socket) -> int:
             ours.close()
+            self._uplink.only_send()
             privileged.become(service.user, frozenset({privileged.CAP_NET_RAW}))
             Prober(theirs, service.operations, service.guard).serve()
             return 0
@@ -201,10 +201,11 @@ class Daemon:
 
             assert self._listener is not None
             theirs.close()
+            self._uplink.only_send()
             if service.pin_workers:
                 _keep_to_one_cpu(number)
             privileged.become(service.user)
-            judge = service.make_judge(PrivilegedClient(ours))
+            judge = service.make_judge(PrivilegedClient(ours), self._uplink.sending)
             filter_app = app.App(judge, service.start)
             grace_s = service.stop_grace_s
             return worker.Worker(filter_app, self._listener, control, grace_s).run()
@@ -213,17 +214,18 @@ class Daemon:
             assert service.query is not None
             assert self._query_listener is not None
             theirs.close()
+            self._uplink.only_send()
             privileged.become(service.user)
             answers = service.query.make_answer(PrivilegedClient(ours))
             desk = query.Desk(self._query_listener, control, answers, service.query.limits)
             return desk.run(service.stop_grace_s)
 
-        desk = () if service.query is None else (_Child(answer, "query process"),)
+        desk = () if service.query is None else (Child(answer, "query process"),)
         workers = [
-            _Child(partial(work, number), f"worker {number}")
+            Child(partial(work, number), f"worker {number}")
             for number in range(1, service.workers + 1)
         ]
-        return _Generation(service, _Child(probe, "prober"), workers, channel, desk)
+        return _Generation(service, Child(probe, "prober"), workers, channel, desk)
 
     def _reload(self) -> Outcome:
         """The new generation serves before the old one is told to drain."""
@@ -235,6 +237,8 @@ class Daemon:
                 raise SetupError("[milter] socket cannot change at a reload: restart")
             if _query_socket(service) != _query_socket(old.service):
                 raise SetupError("[query] socket cannot change at a reload: restart")
+            if service.observing != old.service.observing:
+                raise SetupError("[metrics] or [web] listen cannot change at a reload: restart")
             self._begin(service)
         except BotmilterError as error:
             log.error("reload: the old configuration stays: %s", error)
@@ -255,11 +259,14 @@ class Daemon:
                 listener.take_down(one)
         while self._generations:
             self._tick()
-            came = signal.sigtimedwait(_SIGNALS, 0.1)
+            came = signal.sigtimedwait(SIGNALS, 0.1)
             if came and came.si_signo in (signal.SIGTERM, signal.SIGINT):
                 log.warning("told to stop again: open sessions are cut off")
                 for generation in self._generations:
                     generation.drain_until = Deadline.after(0)
+        self._uplink.take_down()
+        for child in self._observers:
+            end(child)
 
     # -- watching -------------------------------------------------------------------------------
 
@@ -270,30 +277,50 @@ class Daemon:
                     self._keep_alive(child)
             elif _is_drained(generation):
                 self._generations.remove(generation)
+        for child in self._observers:
+            self._keep_alive(child)
+            if self._uplink.sending is not None:
+                send(self._uplink.sending, self._state())
 
-    def _keep_alive(self, child: _Child) -> None:
-        _listen_for_ready([child], Deadline.after(0))
-        if (code := _reap(child)) is not None:
+    def _state(self) -> dict[str, object]:
+        """Who lives, for the observer."""
+        alive = {
+            state: [child.pid for one in among for child in one.workers if child.pid]
+            for state, among in (
+                ("serving", self._generations[-1:]),
+                ("draining", self._generations[:-1]),
+            )
+        }
+        return {
+            "alive": [pid for pids in alive.values() for pid in pids],
+            "workers": {f"workers {state}": len(pids) for state, pids in alive.items()},
+            "restarts": self._restarts,
+        }
+
+    def _keep_alive(self, child: Child) -> None:
+        listen_for_ready([child], Deadline.after(0))
+        if (code := reap(child)) is not None:
             log.error("%s ended with %s; next in %.1f s", child.name, code, child.pause_s)
+            self._restarts += child.name.startswith("worker")
         if not child.pid and time.monotonic() >= child.not_before:
             self._fork(child)
 
-    def _fork(self, child: _Child) -> None:
+    def _fork(self, child: Child) -> None:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
             self._close_others()
             ours.close()
-            _be_child(child, theirs)
+            be_child(child, theirs)
         theirs.close()
         child.pid, child.control, child.started_at = pid, ours, time.monotonic()
 
     def _close_others(self) -> None:
         """Ends that would keep a sibling from noticing that the parent has gone."""
-        for generation in self._generations:
-            for sibling in generation.children:
-                if sibling.control is not None:
-                    sibling.control.close()
+        children = (child for one in self._generations for child in one.children)
+        for sibling in (*children, *self._observers):
+            if sibling.control is not None:
+                sibling.control.close()
 
 
 def _keep_to_one_cpu(number: int) -> None:
@@ -317,49 +344,6 @@ def _query_socket(service: Service) -> str:
     return service.query.socket if service.query is not None else ""
 
 
-def _be_child(child: _Child, control: socket.socket) -> NoReturn:
-    """The child's whole life.  In a process group of its own: Ctrl-C is for the parent."""
-    code = 70  # EX_SOFTWARE
-    try:
-        os.setpgid(0, 0)
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        code = child.main(control)
-    except BotmilterError as error:
-        log.error("%s: %s", child.name, error)
-        code = error.exit_code
-    except Exception:
-        log.exception("%s failed", child.name)
-    finally:
-        os._exit(code)
-
-
-def _listen_for_ready(children: Sequence[_Child], deadline: Deadline) -> None:
-    """Take the children's word that they serve, waiting for one of them at most a tick."""
-    waiting = {child.control: child for child in children if child.control and not child.is_ready}
-    if waiting:
-        heard, _, _ = select.select(list(waiting), [], [], deadline.left(at_most=_TICK_S))
-        for control in heard:
-            waiting[control].is_ready = bool(control.recv(1))
-
-
-def _reap(child: _Child) -> int | None:
-    """The exit code if *child* has ended (negative: the signal), and the pause before the next."""
-    if not child.pid:
-        return None
-    pid, status = os.waitpid(child.pid, os.WNOHANG)
-    if pid == 0:
-        return None
-    if child.control is not None:
-        child.control.close()
-    now = time.monotonic()
-    settled = now - child.started_at >= _SETTLED_S
-    child.pause_s = _FIRST_PAUSE_S if settled else min(child.pause_s * 2, _LONGEST_PAUSE_S)
-    child.not_before = now + child.pause_s
-    child.pid, child.control, child.is_ready = 0, None, False
-    return os.waitstatus_to_exitcode(status)
-
-
 def _drain(generation: _Generation) -> None:
     generation.drain_until = Deadline.after(generation.service.stop_grace_s + _KILL_AFTER_S)
     for child in generation.serving:
@@ -372,7 +356,7 @@ def _is_drained(generation: _Generation) -> bool:
     """Whether all its processes have ended; kills those whose grace is over."""
     assert generation.drain_until is not None
     for child in generation.serving:
-        _reap(child)
+        reap(child)
     if any(child.pid for child in generation.serving) and not generation.drain_until.is_over:
         return False
     _kill(generation)
@@ -382,11 +366,6 @@ def _is_drained(generation: _Generation) -> bool:
 def _kill(generation: _Generation) -> None:
     """End what is left of it.  The prober has nothing to finish once the workers are gone."""
     for child in generation.children:
-        if child.pid:
-            os.kill(child.pid, signal.SIGKILL)
-            os.waitpid(child.pid, 0)
-            child.pid = 0
-        if child.control is not None:
-            child.control.close()
-    for end in generation.channel:
-        end.close()
+        end(child)
+    for one in generation.channel:
+        one.close()

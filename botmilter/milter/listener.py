@@ -23,17 +23,22 @@ BACKLOG = 1024
 
 
 def listen(
-    address: str, mode: int = 0o660, group: str = "", owner: str = "", table: str = "milter"
+    address: str,
+    mode: int = 0o660,
+    group: str = "",
+    owner: str = "",
+    table: str = "milter",
+    key: str = "socket",
 ) -> socket.socket:
-    """The listening socket for *address*, as *table* of the configuration wants it; raises
-    SetupError saying what to do."""
+    """The listening socket for *address*, as *key* in *table* of the configuration wants it;
+    raises SetupError saying what to do."""
     kind, _, where = address.partition(":")
     try:
         if kind in ("unix", "local"):
             return _listen_unix(Path(where), mode, group, owner, table)
         return _listen_inet(where, socket.AF_INET6 if kind == "inet6" else socket.AF_INET)
     except OSError as error:
-        raise SetupError(f"[{table}] socket = {address!r}: {error.strerror or error}") from error
+        raise SetupError(f"[{table}] {key} = {address!r}: {error.strerror or error}") from error
 
 
 def take_down(listener: socket.socket) -> None:

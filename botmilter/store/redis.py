@@ -24,6 +24,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from ipaddress import IPv4Network
 from itertools import islice
 from typing import Any
@@ -249,6 +250,10 @@ class RedisStore:
             if self._made is not None:
                 self._made.close()
             self._made = None
+
+    def client(self) -> AbstractContextManager[Any]:
+        """redis-py's own, for what else is kept in the same Redis; its errors become ours."""
+        return self._open()
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:

@@ -169,7 +169,7 @@ def load(path: Path) -> Service:
         guard=guard,
         query=_query(given),
         operations={"double": double, "status": status, "fail": fail, "die": die},
-        make_judge=lambda client: EchoJudge(
+        make_judge=lambda client, uplink: EchoJudge(
             client, given.get("mark", ""), given.get("may_quarantine", False)
         ),
     )

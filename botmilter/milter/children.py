@@ -1,0 +1,95 @@
+"""The processes below the daemon's parent: how one lives, says that it serves, and ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from botmilter.clock import Deadline
+from botmilter.errors import BotmilterError
+
+log = logging.getLogger(__name__)
+
+#: What the parent blocks and waits for; a child takes them again.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGCHLD)
+
+TICK_S = 0.5
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+#: A process that lived this long did not fail at its start.
+_SETTLED_S = 10.0
+
+
+@dataclass(slots=True)
+class Child:
+    """A place for a process: the process in it, and when the next may start."""
+
+    main: Callable[[socket.socket], int]
+    """Runs in the child with its end of the control socket; returns the exit code."""
+    name: str
+    pid: int = 0
+    control: socket.socket | None = None
+    is_ready: bool = False
+    started_at: float = 0.0
+    pause_s: float = _FIRST_PAUSE_S
+    not_before: float = 0.0
+
+
+def be_child(child: Child, control: socket.socket) -> NoReturn:
+    """The child's whole life.  In a process group of its own: Ctrl-C is for the parent."""
+    code = 70  # EX_SOFTWARE
+    try:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        code = child.main(control)
+    except BotmilterError as error:
+        log.error("%s: %s", child.name, error)
+        code = error.exit_code
+    except Exception:
+        log.exception("%s failed", child.name)
+    finally:
+        os._exit(code)
+
+
+def listen_for_ready(children: Sequence[Child], deadline: Deadline) -> None:
+    """Take the children's word that they serve, waiting for one of them at most a tick."""
+    waiting = {child.control: child for child in children if child.control and not child.is_ready}
+    if waiting:
+        heard, _, _ = select.select(list(waiting), [], [], deadline.left(at_most=TICK_S))
+        for control in heard:
+            waiting[control].is_ready = bool(control.recv(1))
+
+
+def reap(child: Child) -> int | None:
+    """The exit code if *child* has ended (negative: the signal), and the pause before the next."""
+    if not child.pid:
+        return None
+    pid, status = os.waitpid(child.pid, os.WNOHANG)
+    if pid == 0:
+        return None
+    if child.control is not None:
+        child.control.close()
+    now = time.monotonic()
+    settled = now - child.started_at >= _SETTLED_S
+    child.pause_s = _FIRST_PAUSE_S if settled else min(child.pause_s * 2, _LONGEST_PAUSE_S)
+    child.not_before = now + child.pause_s
+    child.pid, child.control, child.is_ready = 0, None, False
+    return os.waitstatus_to_exitcode(status)
+
+
+def end(child: Child) -> None:
+    """Kill it, if it lives."""
+    if child.pid:
+        os.kill(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+        child.pid = 0
+    if child.control is not None:
+        child.control.close()

@@ -1,0 +1,88 @@
+"""The tally several MX hosts share, in the Redis of :mod:`botmilter.store.redis`.
+
+A hash for each slot, which ends by itself, and one of the last bots.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from botmilter.model import IPNetwork
+from botmilter.store.redis import RedisStore
+from botmilter.store.tally import BOTS_KEPT, ORIGIN, SLOT_S, Pending, Row, is_of
+
+_SLOT = "botmilter:1:tally:"
+_BOTS = "botmilter:1:tally-bots"
+
+#: A slot with more words than this takes no new origins.
+_WORDS_AT_MOST = 2_000
+
+
+class RedisTally:
+    def __init__(self, store: RedisStore, keep_s: float) -> None:
+        self._store = store
+        self._keep_s = max(SLOT_S, int(keep_s))
+
+    def add(self, pending: Pending) -> None:
+        with self._store.client() as redis:
+            slots = {slot for slot, _ in pending.rows}
+            is_full = {slot: redis.hlen(f"{_SLOT}{slot}") > _WORDS_AT_MOST for slot in slots}
+            pipe = redis.pipeline(transaction=False)
+            for (slot, word), counted in pending.rows.items():
+                if not (is_full[slot] and word.startswith(ORIGIN)):
+                    pipe.hincrby(f"{_SLOT}{slot}", word, counted)
+            for slot in slots:
+                pipe.expire(f"{_SLOT}{slot}", self._keep_s + SLOT_S)
+            for host, one in pending.bots.items():
+                pipe.hset(_BOTS, host, json.dumps(one))
+            pipe.execute()
+            if redis.hlen(_BOTS) > 2 * BOTS_KEPT:
+                redis.hdel(_BOTS, *list(self._all_bots())[BOTS_KEPT:])
+
+    def rows(self, since: float) -> Sequence[Row]:
+        slots = range(int(since // SLOT_S), int(time.time() // SLOT_S) + 1)
+        with self._store.client() as redis:
+            pipe = redis.pipeline(transaction=False)
+            for slot in slots:
+                pipe.hgetall(f"{_SLOT}{slot}")
+            found = pipe.execute()
+        return [
+            Row(slot, word.decode(), int(counted))
+            for slot, words in zip(slots, found, strict=True)
+            for word, counted in words.items()
+        ]
+
+    def bots(self) -> Mapping[str, Mapping[str, Any]]:
+        since = time.time() - self._keep_s
+        latest = list(self._all_bots().items())[:BOTS_KEPT]
+        return {host: one for host, one in latest if one["at"] >= since}
+
+    def forget(self, network: IPNetwork) -> int:
+        dropped = 0
+        with self._store.client() as redis:
+            for row in self.rows(time.time() - self._keep_s):
+                if row.word.startswith(ORIGIN) and is_of(row.word.split(" ")[1], network):
+                    dropped += redis.hdel(f"{_SLOT}{row.slot}", row.word)
+            hosts = [host for host in self._all_bots() if is_of(host, network)]
+            dropped += redis.hdel(_BOTS, *hosts) if hosts else 0
+        return int(dropped)
+
+    def purge(self, now: float, keep_s: float) -> None:
+        """Slots end by themselves; the bots, which are one hash, do not."""
+        with self._store.client() as redis:
+            old = [host for host, one in self._all_bots().items() if one["at"] < now - keep_s]
+            if old:
+                redis.hdel(_BOTS, *old)
+
+    def close(self) -> None:
+        self._store.close()
+
+    def _all_bots(self) -> dict[str, Mapping[str, Any]]:
+        """Latest first."""
+        with self._store.client() as redis:
+            found = redis.hgetall(_BOTS)
+        bots = {host.decode(): json.loads(entry) for host, entry in found.items()}
+        return dict(sorted(bots.items(), key=lambda item: -item[1]["at"]))
