@@ -114,7 +114,8 @@ def test_counts_are_of_all_workers_and_outlive_each_of_them(start: Callable[[], 
     wait_until(lambda: running.now(MAILS, verdict="unknown") == 6, "six mails")
     assert running.now("botmilter_workers", state="serving") == 2
     assert running.now("botmilter_latency_seconds_count") == 6
-    assert running.now("botmilter_probes_total", probe="ping", status="failed") == 6
+    failed = running.now("botmilter_probes_total", probe="ping", status="failed")
+    assert 3 <= failed <= 6  # a worker leaves it alone after three
 
     observer, _, one, other = running.children()
     os.kill(one, signal.SIGKILL)
