@@ -272,7 +272,8 @@ class Memory:
             self._note(Status.FAILED, str(error))
             return otherwise
         self._cannot_write = self._cannot_write and not writes
-        self._note(Status.ANSWERED, "")
+        if not self._cannot_write:  # a read under way as the first write failed is no recovery
+            self._note(Status.ANSWERED, "")
         return answer
 
     def _note(self, status: Status, reason: str) -> None:

@@ -113,9 +113,10 @@ class World:
     def stall_log(self) -> None:
         """The reader stops, and the little room there is fills at once."""
         self.reader.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.reader.pid, os.WSTOPPED)
         with suppress(BlockingIOError):
             while True:
-                os.write(self._fifo, b"-- filler --\n")
+                os.write(self._fifo, b"-\n")
 
     # -- nmap -----------------------------------------------------------------------------------
 
@@ -245,7 +246,7 @@ def read_only(world: World) -> None:
 
 
 def writable(world: World) -> None:
-    world.inside("umount", str(world.store.parent))
+    world.inside("umount", "-l", str(world.store.parent))
 
 
 def fill(world: World) -> None:
