@@ -48,6 +48,7 @@ class Engine:
     """Judges origins.  One for each process; safe for many threads.
 
     *probes* in order of cost; the scheduler needs a lane for each probe's name and ``recall``.
+    *hosts_at_most* is for how many hosts a verdict is kept ready.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Engine:
         rules: Rules,
         control_hosts: Sequence[IPAddress] = (),
         recorder: Recorder = UNRECORDED,
+        hosts_at_most: int = 1000,
     ) -> None:
         self._probes = tuple(probes)
         self._memory = memory
@@ -68,7 +70,7 @@ class Engine:
         self._measurer = Measurer(self._probes, memory, self._points, control_hosts, recorder)
         self._recorder = recorder
         self._waiting: set[Ticket] = set()
-        self._standings = Standings(memory.at_hand)
+        self._standings = Standings(memory.at_hand, hosts_at_most)
 
     # -- the calls ------------------------------------------------------------------------------
 

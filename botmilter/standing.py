@@ -14,9 +14,6 @@ from dataclasses import dataclass
 
 from botmilter.model import Observation, Signal, Target, Verdict
 
-#: Two kilobytes each, and only for hosts whose rows are in the cache anyway.
-_AT_MOST = 4096
-
 #: What memory has for a probe and a store key.
 AtHand = Callable[[str, str], Observation | None]
 
@@ -35,10 +32,12 @@ class Standing:
 
 
 class Standings:
-    """Bounded; safe for many threads, for each step is one step of a dict's."""
+    """At most *at_most*, which should be no more hosts than memory has rows for: a verdict holds
+    on to its observations.  Safe for many threads, for each step is one step of a dict's."""
 
-    def __init__(self, at_hand: AtHand) -> None:
+    def __init__(self, at_hand: AtHand, at_most: int) -> None:
         self._at_hand = at_hand
+        self._at_most = at_most
         self._by_target: dict[Target, Standing] = {}
 
     def find(self, target: Target, policy: object) -> Standing | None:
@@ -52,6 +51,6 @@ class Standings:
         return standing
 
     def keep(self, target: Target, standing: Standing) -> None:
-        if len(self._by_target) >= _AT_MOST:
+        if len(self._by_target) >= self._at_most:
             self._by_target.clear()  # they are concluded again with the next mails
         self._by_target[target] = standing

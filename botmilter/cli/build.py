@@ -48,6 +48,8 @@ _FILE = "botmilter.sqlite"
 
 #: Threads that only ask the store: it answers in 25 us (SQLite) to 1 ms (Redis).
 _RECALL_THREADS = 8
+#: One for each probe, as a rule.
+_ROWS_FOR_A_HOST = 6
 _DAY_S = 86400.0
 
 
@@ -168,7 +170,8 @@ def machine(
         HeldBy(holder, frozenset({"smtp", "ping", "osdetect", "p0f", "dnsbl"})),
     )
     scheduler, controls = _scheduler(settings, probes), settings.probe.control_hosts
-    engine = Engine(probes, memory, scheduler, the_guard, the_rules, controls, recorder)
+    hosts = max(1, settings.store.cache_rows // _ROWS_FOR_A_HOST)
+    engine = Engine(probes, memory, scheduler, the_guard, the_rules, controls, recorder, hosts)
     return Machine(engine, tuple(probes), the_rules, the_guard, shared, memory)
 
 

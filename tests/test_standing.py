@@ -1,0 +1,25 @@
+"""How many verdicts stand, and that no more do."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from botmilter.model import Label, Origin, OriginWhy, Target, Verdict
+from botmilter.standing import Standing, Standings
+
+VERDICT = Verdict(Label.CLEAN, 0.0, Origin(OriginWhy.CLIENT))
+
+
+def test_what_is_kept_is_bounded() -> None:
+    standings, policy = Standings(lambda probe, key: None, 3), object()
+    targets = [Target(ip_address(f"198.18.0.{number}")) for number in range(10)]
+    for target in targets:
+        standings.keep(target, Standing(VERDICT, policy, (), ()))
+        assert standings.find(target, policy) is not None
+        assert sum(standings.find(one, policy) is not None for one in targets) <= 3
+
+
+def test_another_policy_is_another_question() -> None:
+    standings, target = Standings(lambda probe, key: None, 3), Target(ip_address("198.18.0.1"))
+    standings.keep(target, Standing(VERDICT, object(), (), ()))
+    assert standings.find(target, object()) is None
