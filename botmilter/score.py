@@ -93,13 +93,14 @@ def can_change(known: Sequence[Signal], possible: Collection[str], rules: Rules)
     Tries the worst and the best.  That is enough: the score grows with each positive signal and
     falls with each negative one, so a label that both leave as it is holds for everything in
     between.  But for ``unknown``, which any signal that speaks of the host ends, whatever it
-    weighs: then each is tried alone.
+    weighs.
     """
     now = judge(known, rules).label
+    if now is Label.UNKNOWN and any(_speaks(name) for name in possible):
+        return True
     worst = [Signal(name) for name in possible if rules.weight(name) > 0]
     best = [Signal(name) for name in possible if rules.weight(name) < 0]
-    alone = [[Signal(name)] for name in possible] if now is Label.UNKNOWN else []
-    return any(judge([*known, *more], rules).label != now for more in (worst, best, *alone))
+    return any(judge([*known, *more], rules).label != now for more in (worst, best))
 
 
 def _strongest_by_name(signals: Iterable[Signal]) -> dict[str, Signal]:
@@ -223,7 +224,11 @@ _SPEAKING_GROUPS = frozenset({Group.OS, Group.CLEAR, Group.DNSBL})
 
 
 def _speaks_of_host(found: Mapping[str, Signal]) -> bool:
-    return bool(SERVICE & found.keys()) or any(group_of(name) in _SPEAKING_GROUPS for name in found)
+    return any(_speaks(name) for name in found)
+
+
+def _speaks(name: str) -> bool:
+    return name in SERVICE or group_of(name) in _SPEAKING_GROUPS
 
 
 def _convicts(found: Mapping[str, Signal], rules: Rules) -> bool:
