@@ -7,12 +7,15 @@ from functools import partial
 from importlib.util import find_spec
 
 from botmilter import kinds
+from botmilter.cli import build
 from botmilter.cli.build import Machine
 from botmilter.config import Settings
-from botmilter.errors import SetupError
+from botmilter.errors import SetupError, StoreError
 from botmilter.inquiry import Policy
 from botmilter.milter.loopback import Page
 from botmilter.milter.observer import Observing, Totals
+from botmilter.milter.status import StatusPage
+from botmilter.store.tally import Tally
 
 
 def wanted(chosen: Settings) -> Observing | None:
@@ -36,7 +39,17 @@ def _pages(chosen: Settings, totals: Totals) -> Mapping[str, Mapping[str, Page]]
         from botmilter.milter import metrics
 
         pages["metrics"] = {"/metrics": partial(metrics.page, totals)}
+    if chosen.web.listen:
+        pages["web"] = {"/": StatusPage(totals, partial(_tally, chosen))}
     return pages
+
+
+def _tally(chosen: Settings) -> Tally | None:
+    """Opened here anew: nothing of a store's may be used on both sides of a fork."""
+    try:
+        return build.tally(chosen.store, build.store(chosen.store))
+    except SetupError as error:
+        raise StoreError(str(error)) from None
 
 
 def gauges(machine: Machine, policy: Policy) -> Mapping[str, float]:

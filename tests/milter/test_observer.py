@@ -31,12 +31,12 @@ MAILS = "botmilter_mails_total"
 class Running:
     """``botmilter run`` with metrics at a Unix socket; its hosts are out of reach."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
         self.folder = folder
         self.socket = str(folder / "milter.sock")
         self.metrics = folder / "metrics.sock"
         self.config = folder / "botmilter.toml"
-        self.configure()
+        self.configure(more)
         self.log_file = folder / "log"
         with self.log_file.open("w") as log:
             command = [sys.executable, "-m", "botmilter", "run", "--config", str(self.config)]
