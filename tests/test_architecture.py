@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("config", "profiles", "kinds", "problems", "toml", "tuning", "survey.analyse"),
     ),
     ("lookup", "probes", "store", "mailbox", "interfaces", "geo"),
-    ("scheduler", "notices", "memory", "standing", "inquiry", "measuring", "engine"),
+    ("scheduler", "notices", "memory", "standing", "summary", "inquiry", "measuring", "engine"),
     ("milter", "survey"),
     ("cli", "__main__"),
 )

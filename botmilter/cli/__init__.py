@@ -31,6 +31,7 @@ COMMANDS = (
     "store",
     "optout",
     "abuse",
+    "stats",
 )
 
 INTERRUPTED = 130

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from ipaddress import IPv6Network, ip_network
 
 import click
@@ -17,6 +17,7 @@ from botmilter.model import IPNetwork
 from botmilter.store.base import Store
 from botmilter.store.memory import MemoryStore
 from botmilter.store.sqlite import SqliteStore
+from botmilter.store.tally import SqliteTally, Tally
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
@@ -39,6 +40,22 @@ def opened(settings: Settings, may_create: bool = False) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def counts(settings: Settings, store: Store) -> Tally | None:
+    """The statistics beside *store*; None where there are none (yet)."""
+    tally = build.tally(settings.store, store)
+    if isinstance(tally, SqliteTally) and not tally.path.exists():
+        return None
+    return tally
+
+
+def forget_counts(settings: Settings, store: Store, network: IPNetwork) -> None:
+    """Drop what statistics tell of *network* by name."""
+    tally = counts(settings, store)
+    if tally is not None:
+        with closing(tally):
+            tally.forget(network)
 
 
 def _in_memory(settings: Settings) -> str:

@@ -146,8 +146,9 @@ def forget(
 ) -> None:
     """Drop all that is stored about a host or network; running filters drop their copies.
 
-    They look every second. A mail from there that comes later is looked at anew: who wants no
-    packets is for `botmilter optout add`.
+    They look every second. Statistics lose the host's name and keep the number of mails. A mail
+    from there that comes later is looked at anew: who wants no packets is for `botmilter optout
+    add`.
 
     Exit code 0: done, whether something was stored or not; 66: no address or network; 69: no
     store; 78: the configuration.
@@ -158,8 +159,10 @@ def forget(
       $ botmilter store forget 198.51.100.0/24
     """
     meant = kept.network(network)
-    with kept.opened(settings(config_file, overrides)) as store:
+    chosen = settings(config_file, overrides)
+    with kept.opened(chosen) as store:
         dropped = store.forget_network(meant)
+        kept.forget_counts(chosen, store, meant)
     if as_json:
         print_json({"network": str(meant), "forgotten": dropped})
     else:

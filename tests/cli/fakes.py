@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+
+from click.testing import Result
 
 from botmilter.clock import Deadline
 from botmilter.model import Observation, Signal, Status, Target
+
+#: botmilter with these arguments and the settings of the test.
+Run = Callable[..., Result]
 
 
 @dataclass

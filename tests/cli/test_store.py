@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,28 +15,9 @@ from botmilter import config
 from botmilter.cli import botmilter, build
 from botmilter.model import Observation, Status
 from botmilter.store.base import Store
-from tests.fakes.programs import find, free_port, listens, running
+from tests.cli.fakes import Run
 
 HOSTILE = "\x1b[31m[bold]\r\nx\u202e"
-Run = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
-    command = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with running(command, lambda: listens(port), tmp_path_factory.mktemp("redis")):
-        yield f"redis://127.0.0.1:{port}"
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def chosen(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
-    """What says which store it is."""
-    if request.param == "sqlite":
-        return ["--set", f'store.path="{tmp_path / "s.sqlite"}"']
-    url: str = request.getfixturevalue("redis_url")
-    subprocess.run([find("redis-cli"), "-p", url.rpartition(":")[2], "flushall"], check=True)
-    return ["--set", f'store={{kind="redis", url="{url}"}}']
 
 
 @pytest.fixture
@@ -55,16 +35,6 @@ def store(chosen: list[str]) -> Iterator[Store]:
     made.put(Observation("senderhost", f"198.18.7.9 {HOSTILE} x", Status.SILENT, {}, "", now), 60)
     yield made
     made.close()
-
-
-@pytest.fixture
-def run(chosen: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
-
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(botmilter, [*arguments, *chosen])
-
-    return run
 
 
 def lines(result: Result) -> list[dict[str, object]]:

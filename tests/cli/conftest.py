@@ -1,0 +1,43 @@
+"""A store as an administrator's command finds it: SQLite and Redis in turn."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from botmilter import config
+from botmilter.cli import botmilter
+from tests.cli.fakes import Run
+from tests.fakes.programs import find, free_port, listens, running
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    command = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with running(command, lambda: listens(port), tmp_path_factory.mktemp("redis")):
+        yield f"redis://127.0.0.1:{port}"
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def chosen(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """What says which store it is."""
+    if request.param == "sqlite":
+        return ["--set", f'store.path="{tmp_path / "s.sqlite"}"']
+    url: str = request.getfixturevalue("redis_url")
+    subprocess.run([find("redis-cli"), "-p", url.rpartition(":")[2], "flushall"], check=True)
+    return ["--set", f'store={{kind="redis", url="{url}"}}']
+
+
+@pytest.fixture
+def run(chosen: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(botmilter, [*arguments, *chosen])
+
+    return run

@@ -1,0 +1,112 @@
+"""``botmilter stats`` over SQLite and Redis, and what ``store forget`` takes out of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from ipaddress import ip_network
+
+import pytest
+from click.testing import CliRunner
+
+from botmilter import config
+from botmilter.cli import botmilter, build
+from botmilter.counters import Taken
+from botmilter.store.tally import SLOT_S, Pending, Row, Tally
+from botmilter.summary import summarise
+from tests.cli.fakes import Run
+
+HOSTILE = "\x1b[31m[bold]"
+
+
+@pytest.fixture
+def tally(chosen: list[str]) -> Tally:
+    """With an hour's mails and one of yesterday, as workers write them."""
+    settings = config.load(None, chosen[1::2]).store
+    store = build.store(settings)
+    made = build.tally(settings, store)
+    assert made is not None
+    store.purge(time.time(), 86400)  # the file has to be there
+    now, pending = time.time(), Pending()
+    counts = {"mails bot": 3.0, "mails clean": 5.0, "lookups memory": 9.0, "lookups nowhere": 1.0}
+    origins = Counter({("198.18.7.12", "bot"): 3, ("198.18.25.25", "clean"): 5})
+    systems = Counter({f"Windows XP {HOSTILE}": 3})
+    entry = {"at": round(now), "score": 8.5, "system": "Windows XP", "reasons": []}
+    pending.add(Taken(counts, origins, systems, {"198.18.7.12": entry}), now)
+    pending.add(Taken({"mails bot": 2.0}), now - 7200)
+    made.add(pending)
+    return made
+
+
+@pytest.mark.usefixtures("tally")
+def test_the_last_hour_and_day_are_told(run: Run) -> None:
+    said = run("stats")
+    assert said.exit_code == 0, said.stderr
+    rows = [line.split() for line in said.stdout.splitlines() if line.strip()]
+    assert ["last", "hour", "3", "0", "5", "0", "0", "8", "90%"] in rows
+    assert ["last", "day", "5", "0", "5", "0", "0", "10", "90%"] in rows
+    assert ["198.18.25.25", "0", "0", "5", "0"] in rows
+    assert ["Windows", "XP", "?[31m[bold]", "3"] in rows
+
+
+@pytest.mark.usefixtures("tally")
+def test_programs_get_the_same(run: Run) -> None:
+    told = json.loads(run("stats", "--json").stdout)
+    assert told["last hour"]["mails"] == {
+        "bot": 3, "suspect": 0, "clean": 5, "unknown": 0, "exempt": 0
+    }  # fmt: skip
+    assert told["last day"]["mails"]["bot"] == 5
+    assert told["last day"]["origins"] == {"198.18.25.25": {"clean": 5}, "198.18.7.12": {"bot": 3}}
+
+
+def test_a_forgotten_host_leaves_no_name_behind(run: Run, tally: Tally) -> None:
+    assert run("store", "forget", "198.18.7.0/24").exit_code == 0
+    told = json.loads(run("stats", "--json").stdout)["last day"]
+    assert told["origins"] == {"198.18.25.25": {"clean": 5}}
+    assert told["mails"]["bot"] == 5
+    assert not tally.bots()
+    assert tally.forget(ip_network("198.18.7.0/24")) == 0
+
+
+def test_in_memory_there_is_nothing_to_tell() -> None:
+    said = CliRunner().invoke(botmilter, ["stats", "--set", 'store.kind="memory"'])
+    assert said.exit_code == 69
+    assert "memory" in said.stderr
+
+
+def test_before_the_first_mail_it_says_so(run: Run, chosen: list[str]) -> None:
+    if "sqlite" not in chosen[1]:
+        assert "last hour" in run("stats").stdout
+        return
+    said = run("stats")
+    assert (said.exit_code, said.stdout) == (69, "")
+    assert "nothing is stored there yet" in said.stderr
+
+
+@pytest.mark.usefixtures("tally")
+def test_watching_ends_quietly(chosen: list[str]) -> None:
+    command = [sys.executable, "-m", "botmilter", "stats", "--watch", *chosen]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        while b"Systems of bots" not in watching.stdout.readline():
+            assert watching.poll() is None
+        os.kill(watching.pid, signal.SIGINT)
+        _, said = watching.communicate(timeout=20)
+    assert (watching.returncode, said) == (130, b"")
+
+
+def test_what_is_older_than_the_span_is_left_out() -> None:
+    rows = [
+        Row(10, "mails bot", 1),
+        Row(11, "mails bot", 2),
+        Row(11, "origin 2001:db8::/64 bot", 2),
+    ]
+    found = summarise(rows, 11 * SLOT_S + 5)
+    assert found.total == 2
+    assert found.busiest == [("2001:db8::/64", Counter(bot=2))]
+    assert found.known_share is None
