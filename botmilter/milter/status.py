@@ -1,8 +1,7 @@
 """The status page: what the store's tally and the observer have counted, as one HTML document.
 
-Pure but for :class:`StatusPage`, which asks the store.  Nothing is loaded: style and picture stand
-in the page, there is no script.  Names of hosts, reasons and systems come from the network: all
-text goes through :func:`_text`.
+Pure but for :class:`StatusPage`, which asks the store.  Names of hosts, reasons and systems come
+from the network: all text goes through :func:`_text`.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import Any
 
 from botmilter.errors import StoreError
 from botmilter.milter.observer import Totals
+from botmilter.milter.status_page import PAGE
 from botmilter.model import Label, Status
 from botmilter.net import printable
 from botmilter.store.tally import SLOT_S, SYSTEM, Row, Tally
@@ -94,16 +94,16 @@ class StatusPage:
 
 def page(seen: Seen) -> str:
     """The whole document."""
-    began = _time(seen.began)
     return Template(PAGE).substitute(
         now=_time(seen.now),
         note=_note(seen),
         verdicts=_verdicts(seen),
         systems=_systems(seen.kept),
         bots=_bots(seen.kept),
-        began=began,
+        began=_time(seen.began),
         probes=_probes(seen.counts),
-        state=_state(seen),
+        errors=_errors(seen),
+        state=_state(seen.gauges),
     )
 
 
@@ -231,7 +231,7 @@ def _bots(kept: Kept | None) -> str:
         return "<p>No bot.</p>"
     rows = [
         (
-            _time(float(one["at"])),
+            _time(float(one["at"])).removesuffix(" UTC"),
             _text(host),
             _text(f"{float(one['score']):.2f}"),
             _text(one["system"]),
@@ -243,7 +243,7 @@ def _bots(kept: Kept | None) -> str:
         )
         for host, one in list(kept.bots.items())[:_BOTS_SHOWN]
     ]
-    return _table(("last mail", "host", "#score", "system", "reasons"), rows, "cards")
+    return _table(("last mail (UTC)", "host", "#score", "system", "reasons"), rows, "cards")
 
 
 def _probes(counts: Mapping[str, float]) -> str:
@@ -266,24 +266,33 @@ def _probes(counts: Mapping[str, float]) -> str:
     return _table(("probe", *(f"#{state}" for state in states), "#mean time"), rows)
 
 
-def _state(seen: Seen) -> str:
-    """What may be wrong now, or has been since the observer's start."""
-    counts, gauges = seen.counts, seen.gauges
+def _errors(seen: Seen) -> str:
+    """What went wrong or was left out."""
+    rows = (
+        ("store errors", seen.counts.get("store_errors", 0)),
+        ("not measured for a rate limit", seen.counts.get("rate_refusals", 0)),
+        ("mails passed because of a bug", seen.counts.get("failures", 0)),
+        ("workers that died", seen.restarts),
+    )
+    return _pairs((name, str(int(count))) for name, count in rows)
 
+
+def _state(gauges: Mapping[str, float]) -> str:
     def of(kind: str) -> str:
         words = sorted(word for word in gauges if word.startswith(f"{kind} ") and gauges[word])
         return ", ".join(f"{word.partition(' ')[2]} {int(gauges[word])}" for word in words)
 
-    rows = (
-        ("workers", of("workers") or "none"),
-        ("workers under load", str(int(gauges.get("under_load", 0)))),
-        ("workers that died", str(seen.restarts)),
-        ("mails waiting", str(int(gauges.get("waiting", 0)))),
-        ("jobs queued", of("queue") or "none"),
-        ("store errors", str(int(counts.get("store_errors", 0)))),
-        ("not measured for a rate limit", str(int(counts.get("rate_refusals", 0)))),
-        ("mails passed because of a bug", str(int(counts.get("failures", 0)))),
+    return _pairs(
+        (
+            ("workers", of("workers") or "none"),
+            ("workers under load", str(int(gauges.get("under_load", 0)))),
+            ("mails waiting", str(int(gauges.get("waiting", 0)))),
+            ("jobs queued", of("queue") or "none"),
+        )
     )
+
+
+def _pairs(rows: Iterable[tuple[str, str]]) -> str:
     return _table(("", ""), [(_text(name), _text(value)) for name, value in rows])
 
 
@@ -314,75 +323,3 @@ def _text(hostile: object) -> str:
 
 def _time(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="60">
-<link rel="icon" href="data:,">
-<title>botmilter: status</title>
-<style>
-:root { color-scheme: light dark; --line: #ccc; --dim: #555; --ink: #222; --paper: #fff; }
-@media (prefers-color-scheme: dark) {
-  :root { --line: #444; --dim: #aaa; --ink: #ddd; --paper: #181818; }
-}
-body { font: 16px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-       margin: 0 auto; padding: 0 1rem 3rem; max-width: 75rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; }
-h2 { font-size: 1.25rem; margin: 2rem 0 .8rem; border-bottom: 1px solid var(--line); }
-.dim, figcaption, small { color: var(--dim); }
-.trouble { border-left: .3rem solid #cc6677; padding-left: .7rem; overflow-wrap: anywhere; }
-.pair { display: grid; gap: 0 2rem;
-        grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
-.pair > * { min-width: 0; }
-figure { margin: 0; max-width: 36rem; }
-svg { width: 100%; height: auto; display: block; }
-svg path { stroke: var(--line); stroke-width: .7; }
-svg text { font-size: 10px; fill: var(--dim); text-anchor: middle; }
-svg text[text-anchor=end] { text-anchor: end; }
-svg.bar { width: 8rem; height: .8rem; margin-top: .25rem; }
-.bot { fill: #cc6677; background: #cc6677; }
-.suspect { fill: #ddcc77; background: #ddcc77; }
-.unknown { fill: #999; background: #999; }
-.clean { fill: #44aa99; background: #44aa99; }
-.exempt { fill: #88ccee; background: #88ccee; }
-.legend { list-style: none; margin: 0 0 .8rem; padding: 0; display: flex; flex-wrap: wrap;
-          gap: .2rem 1.2rem; }
-.legend i { display: inline-block; width: .8rem; height: .8rem; margin-right: .4rem; }
-.table { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line);
-         vertical-align: top; }
-.cards td:last-child { overflow-wrap: anywhere; }
-th.number, td.number { text-align: right; }
-@media (max-width: 40rem) {
-  th, td { padding-right: .45rem; }
-  svg.bar { width: 5rem; }
-  .cards thead { display: none; }
-  .cards tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--line); }
-  .cards td, .cards td.number { display: block; position: relative; border: 0; text-align: left;
-                                padding: .05rem 0 .05rem 6rem; overflow-wrap: anywhere; }
-  .cards td::before { content: attr(data-head); position: absolute; left: 0; color: var(--dim); }
-}
-</style>
-</head>
-<body>
-<h1>botmilter</h1>
-<p class="dim">$now, anew every minute</p>
-$note
-<div class="pair">
-<section>$verdicts</section>
-<section><h2>Operating systems of bots</h2>$systems</section>
-</div>
-<div class="pair">
-<section><h2>Probes since $began</h2>$probes</section>
-<section><h2>Filter</h2>$state</section>
-</div>
-<h2>Latest bots</h2>
-$bots
-</body>
-</html>
-"""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -165,16 +166,19 @@ def test_a_store_that_cannot_even_be_opened_is_said() -> None:
     assert b"no such &lt;host&gt;" in StatusPage(Totals(), fail)("")[1]
 
 
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[tuple[Running, int]]:
+@contextmanager
+def _running(folder: Path, more: str = "") -> Iterator[tuple[Running, int]]:
+    """The daemon and the page's port."""
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
-    more = f'web.listen = "127.0.0.1:{port}"\n'
-    running = Running(tmp_path, more)
-    yield running, port
-    if running.process.poll() is None:
-        running.process.kill()
-        running.process.wait()
+    running = Running(folder, f'web.listen = "127.0.0.1:{port}"\n{more}')
+    try:
+        yield running, port
+        running.stop()
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.wait()
 
 
 def _ask(port: int, method: str = "GET", host: str = "", path: str = "/") -> tuple[int, str]:
@@ -184,34 +188,52 @@ def _ask(port: int, method: str = "GET", host: str = "", path: str = "/") -> tup
         return answer.status, answer.read().decode()
 
 
-def test_the_daemon_serves_it_to_this_machine_and_for_reading(web: tuple[Running, int]) -> None:
-    running, port = web
-    running.mail()
-    wait_until(lambda: "unknown <b>1</b>" in _ask(port)[1], "the mail on the page")
-    code, page = _ask(port)
-    assert code == 200
-    assert "serving 2" in page
-    assert "Verdicts, last 24 hours" in page  # from the store, as another process wrote it
-    assert _ask(port, host="rebound.example")[0] == 421
-    assert _ask(port, "POST")[0] == 501
-    assert _ask(port, path="/metrics")[0] == 404
-    assert _ask(port, "HEAD") == (200, "")
-    running.stop()
+def test_the_daemon_serves_it_to_this_machine_and_for_reading(tmp_path: Path) -> None:
+    with _running(tmp_path) as (running, port):
+        running.mail()
+        running.process.send_signal(signal.SIGUSR1)  # workers that drain write what they have
+        wait_until(lambda: "unknown <b>1</b>" in _ask(port)[1], "the mail on the page")
+        wait_until(lambda: "serving 2" in _ask(port)[1], "the new workers")
+        code, page = _ask(port)
+        assert code == 200
+        assert "Verdicts, last 24 hours" in page  # from the store, as another process wrote it
+        assert _ask(port, host="rebound.example")[0] == 421
+        assert _ask(port, "POST")[0] == 501
+        assert _ask(port, path="/metrics")[0] == 404
+        assert _ask(port, "HEAD") == (200, "")
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as one:
-        yield one
+def test_the_daemons_page_comes_while_its_store_is_away(tmp_path: Path) -> None:
+    away = 'store.kind = "redis"\nstore.url = "redis://:secret@127.0.0.1:1"\n'
+    with _running(tmp_path, away) as (running, port):
+        running.mail()
+        wait_until(lambda: "unknown <b>1</b>" in _ask(port)[1], "the observer's own count")
+        page = _ask(port)[1]
+        assert "The store is out of reach" in page
+        assert "secret" not in page
+
+
+def _with_long_words(seen: Seen) -> Seen:
+    assert seen.kept is not None
+    long = "W" * 120
+    entry = {"at": seen.now, "score": 9, "system": long, "reasons": [["rdns.dynamic", 1, long]]}
+    rows = [*seen.kept.rows, Row(int(seen.now // SLOT_S), f"system {long}", 2)]
+    return replace(seen, kept=Kept(rows, {"198.18.9.9": entry, **seen.kept.bots}))
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """A full page, under the headers that the daemon sends."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        text = status.page(_seen(time.time())).encode()
+        text = status.page(_with_long_words(_seen(time.time()))).encode()
         loopback.serve(listener, {"/": lambda _: ("text/html; charset=utf-8", text)})
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as one:
+        yield one
 
 
 @pytest.mark.slow
