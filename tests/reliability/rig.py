@@ -26,8 +26,9 @@ from tests.lab import net
 from tests.lab.filter import Filter
 
 BUDGET_S = 1.0
-#: What a mail may take beyond its budget.
-SLACK_S = 0.5
+#: What a mail may take beyond its budget here, where other programs may want the CPU; measured
+#: alone (docs/reliability.md) it is a tenth of a second.
+SLACK_S = 2.0
 RATE_PER_S = 10.0
 PATIENCE_S = 45.0
 
