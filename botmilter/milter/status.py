@@ -213,7 +213,7 @@ def _systems(kept: Kept | None) -> str:
         rows.append(("others", others))
     return _table(
         ("system", "#mails", ""),
-        [(_text(name), str(mails), _bar(mails / found.total())) for name, mails in rows],
+        [(_long(name), str(mails), _bar(mails / found.total())) for name, mails in rows],
     )
 
 
@@ -234,7 +234,7 @@ def _bots(kept: Kept | None) -> str:
             _time(float(one["at"])).removesuffix(" UTC"),
             _text(host),
             _text(f"{float(one['score']):.2f}"),
-            _text(one["system"]),
+            _long(one["system"]),
             "<br>".join(
                 f"{_text(name)} {float(points):+.2f}"
                 + (f" <small>{_text(detail)}</small>" if detail else "")
@@ -319,6 +319,11 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], style: str = "")
 
 def _text(hostile: object) -> str:
     return html.escape(printable(str(hostile)))
+
+
+def _long(hostile: object) -> str:
+    """Text that breaks anywhere rather than push what stands beside it out of sight."""
+    return f'<span class="long">{_text(hostile)}</span>'
 
 
 def _time(at: float) -> str:

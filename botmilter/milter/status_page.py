@@ -43,6 +43,8 @@ svg.bar { width: 8rem; height: .8rem; margin-top: .25rem; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line);
          vertical-align: top; }
+.long { display: inline-block; min-width: 8rem; overflow-wrap: anywhere; }
+.cards td:first-child { white-space: nowrap; }
 .cards td:last-child { overflow-wrap: anywhere; }
 th.number, td.number { text-align: right; }
 @media (max-width: 40rem) {
