@@ -58,6 +58,14 @@ def forget_counts(settings: Settings, store: Store, network: IPNetwork) -> None:
             tally.forget(network)
 
 
+def purge_counts(settings: Settings, store: Store, now: float) -> None:
+    """Drop the statistics beside *store* that are older than [store] keep_days."""
+    tally = counts(settings, store)
+    if tally is not None:
+        with closing(tally):
+            tally.purge(now, build.lifetimes(settings.store).keep_s)
+
+
 def _in_memory(settings: Settings) -> str:
     if settings.store.kind == "memory":
         return (

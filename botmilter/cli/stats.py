@@ -48,17 +48,21 @@ def command(
     """
     tally = _tally(settings(config_file, overrides))
     try:
-        if as_json:
-            print_json({span: _plain(_of(tally, span)) for span in _SPANS_S})
-        else:
-            console().print(_tables(tally))
+        _show(tally, as_json)
         while watch:
             time.sleep(_REDRAW_S)
-            screen = console()
-            screen.clear()  # does nothing where it is no terminal
-            screen.print(_tables(tally))
+            if not as_json:
+                console().clear()  # does nothing where it is no terminal
+            _show(tally, as_json)
     finally:
         tally.close()
+
+
+def _show(tally: Tally, as_json: bool) -> None:
+    if as_json:
+        print_json({span: _plain(_of(tally, span)) for span in _SPANS_S})
+    else:
+        console().print(_tables(tally))
 
 
 def _tally(chosen: Settings) -> Tally:

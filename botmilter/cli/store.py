@@ -173,7 +173,7 @@ def forget(
 @config_options
 @json_option
 def purge(config_file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Drop what has expired, and what is older than [store] keep_days.
+    """Drop what has expired, and what is older than [store] keep_days; of `botmilter stats`, too.
 
     The filter does that by itself every ten minutes, and Redis does it at once.
 
@@ -185,7 +185,9 @@ def purge(config_file: Path | None, overrides: tuple[str, ...], as_json: bool) -
     """
     chosen = settings(config_file, overrides)
     with kept.opened(chosen) as store:
-        dropped = store.purge(time.time(), build.lifetimes(chosen.store).keep_s)
+        now = time.time()
+        dropped = store.purge(now, build.lifetimes(chosen.store).keep_s)
+        kept.purge_counts(chosen, store, now)
     if as_json:
         print_json({"purged": dropped})
     else:

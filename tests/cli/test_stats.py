@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from botmilter import config
 from botmilter.cli import botmilter, build
 from botmilter.counters import Taken
-from botmilter.store.tally import SLOT_S, Pending, Row, Tally
+from botmilter.store.tally import SLOT_S, Pending, Row, SqliteTally, Tally
 from botmilter.summary import summarise
 from tests.cli.fakes import Run
 
@@ -73,6 +73,21 @@ def test_a_forgotten_host_leaves_no_name_behind(run: Run, tally: Tally) -> None:
     assert tally.forget(ip_network("198.18.7.0/24")) == 0
 
 
+def test_purge_drops_what_is_older_than_the_store_keeps(run: Run, tally: Tally) -> None:
+    before = time.time() - 2 * 86400
+    entry = {"at": round(before), "score": 8.5, "system": "Windows XP", "reasons": []}
+    pending = Pending()
+    origins = Counter({("198.18.7.77", "bot"): 1})
+    pending.add(Taken({"mails bot": 1.0}, origins, Counter(), {"198.18.7.77": entry}), before)
+    tally.add(pending)
+    assert set(tally.bots()) == {"198.18.7.12", "198.18.7.77"}
+    assert run("store", "purge", "--set", "store.keep_days=1").exit_code == 0
+    assert set(tally.bots()) == {"198.18.7.12"}
+    if isinstance(tally, SqliteTally):  # in Redis a slot ends by itself
+        assert not [r for r in tally.rows(before) if r.slot <= before // SLOT_S]
+    assert {r.word for r in tally.rows(time.time() - 600)} >= {"mails bot", "mails clean"}
+
+
 def test_in_memory_there_is_nothing_to_tell() -> None:
     said = CliRunner().invoke(botmilter, ["stats", "--set", 'store.kind="memory"'])
     assert said.exit_code == 69
@@ -97,6 +112,18 @@ def test_watching_ends_quietly(chosen: list[str]) -> None:
             assert watching.poll() is None
         os.kill(watching.pid, signal.SIGINT)
         _, said = watching.communicate(timeout=20)
+    assert (watching.returncode, said) == (130, b"")
+
+
+@pytest.mark.usefixtures("tally")
+def test_programs_that_watch_get_an_object_a_line(chosen: list[str]) -> None:
+    command = [sys.executable, "-m", "botmilter", "stats", "--watch", "--json", *chosen]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        told = [json.loads(watching.stdout.readline()) for _ in range(2)]
+        os.kill(watching.pid, signal.SIGINT)
+        _, said = watching.communicate(timeout=20)
+    assert [one["last hour"]["mails"]["bot"] for one in told] == [3, 3]
     assert (watching.returncode, said) == (130, b"")
 
 
