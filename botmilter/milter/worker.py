@@ -22,6 +22,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import select
 import shutil
 import signal
 import socket
@@ -86,11 +87,14 @@ class Worker:
         return 1
 
     def _obey(self, place: _Place) -> None:
-        nudge = _Nudge([place.connect() for _ in range(_SESSIONS)])
-        nudge.wait_until_served()
+        sessions = _sessions_with_ourselves(place)
         place.give_to(self._listener)
-        self._of_no_mta = self._app.open_sessions
-        threading.Thread(target=self._keep_awake, args=(nudge,), daemon=True).start()
+        self._of_no_mta = len(sessions)
+        if sessions:
+            nudge = _Nudge(sessions)
+            threading.Thread(target=self._keep_awake, args=(nudge,), daemon=True).start()
+        else:
+            log.warning("libmilter does not serve us; a mail may wait twice its budget")
         gc.freeze()  # what is here by now stays: not to be looked through again and again
         self._control.send(READY)
         order = self._control.recv(1)
@@ -140,16 +144,31 @@ class _Nudge:
         self._sessions = sessions
         self._turn = cycle(sessions)
 
-    def wait_until_served(self) -> None:
-        """Raises OSError where nobody does."""
-        for session in self._sessions:
-            session.settimeout(_START_LIMIT_S)
-            session.sendall(_packet(b"O", struct.pack(">III", 6, app.ACTIONS, 0x1FFFFF)))
-            if not session.recv(1024):
-                raise OSError("libmilter does not serve")
-
     def send(self) -> None:
         next(self._turn).sendall(_packet(b"D", b"C"))
+
+
+def _sessions_with_ourselves(place: _Place) -> list[socket.socket]:
+    """Those of ``_SESSIONS`` that libmilter has begun to serve.
+
+    They, too, may be left behind: then one more connection makes a thread look.
+    """
+    waiting = {place.connect() for _ in range(_SESSIONS)}
+    for session in waiting:
+        session.sendall(_packet(b"O", struct.pack(">III", 6, app.ACTIONS, 0x1FFFFF)))
+    served: list[socket.socket] = []
+    deadline = Deadline.after(_START_LIMIT_S)
+    while waiting and not deadline.is_over:
+        answered, _, _ = select.select(list(waiting), [], [], _LOOK_S)
+        for session in answered:
+            waiting.discard(session)
+            if session.recv(1024):
+                served.append(session)
+        if not answered:
+            place.connect().close()
+    for session in waiting:
+        session.close()
+    return served
 
 
 def _packet(command: bytes, data: bytes) -> bytes:

@@ -109,8 +109,9 @@ def test_interrupted_it_goes_on_with_resume_and_repeats_nothing(
     assert survey(box, "--out", out).exit_code == 69
     probe.asked.clear()
     done("--out", out, "--resume")
-    assert len(probe.asked) == 5
-    assert set(probe.asked) | set(taken) == set(HOSTS)
+    # by the interrupted run, too, whose threads may still be at it
+    assert set(probe.asked) == set(HOSTS) - set(taken)
+    assert sorted(one.host.ip for one in records.read(out)) == sorted(HOSTS)
     assert [one.run for one in records.read(out)] == [1] * 8
 
 

@@ -124,8 +124,12 @@ class Mta:
         timeout_s: float = 10.0,
     ) -> None:
         self.wire = Wire(address, timeout_s)
-        self.wire.send(b"O", struct.pack(">III", 6, actions, steps))
-        code, data = self.wire.receive()
+        try:
+            self.wire.send(b"O", struct.pack(">III", 6, actions, steps))
+            code, data = self.wire.receive()
+        except BaseException:
+            self.wire.socket.close()
+            raise
         assert code == b"O", code
         self.version, self.actions, self.steps = struct.unpack(">III", data[:12])
 

@@ -18,9 +18,11 @@ from tests.reliability.rig import Rig
 pytestmark = pytest.mark.slow
 
 USER = "games"
-#: Read-only but for the two folders that the unit may write to, which are one here.
+#: Read-only but for the two folders that the unit may write to, which are one here.  By another
+#: root, for in a chroot "/" is no mount point.
 _READ_ONLY = """\
-mount --bind "$0" "$0" && mount -o remount,bind,ro / && mount -o remount,bind,rw "$0" && exec "$@"
+root=$(mktemp -d) && mount --rbind / "$root" && mount -o remount,bind,ro "$root" &&
+mount --bind "$0" "$root$0" && exec chroot "$root" "$@"
 """
 
 
