@@ -24,7 +24,6 @@ import logging
 import os
 import select
 import shutil
-import signal
 import socket
 import stat
 import struct
@@ -55,9 +54,6 @@ _SESSIONS = 4
 #: libmilter ends sessions that are idle for two hours.
 _NUDGE_AT_LEAST_EVERY_S = 600.0
 
-#: Interrupts a system call of the main thread's, and does nothing else.
-_WAKE = signal.SIGUSR2
-
 #: For libmilter to begin.
 _START_LIMIT_S = 10.0
 
@@ -81,7 +77,6 @@ class Worker:
     def run(self) -> int:
         """Serve until libmilter gives up; a drained worker ends the process from its own thread."""
         place = _libmilters_place(self._app, self._listener.family)
-        signal.signal(_WAKE, lambda *_: None)
         threading.Thread(target=self._obey, args=(place,), daemon=True).start()
         app.serve()
         return 1
@@ -189,11 +184,16 @@ class _Place:
         return session
 
     def give_to(self, listener: socket.socket) -> None:
-        """From now on libmilter accepts from *listener*."""
-        os.dup2(listener.fileno(), self.fd)
-        main = threading.main_thread().ident
-        assert main is not None
-        signal.pthread_kill(main, _WAKE)  # out of poll() on the former one, 5 s otherwise
+        """From now on libmilter accepts from *listener*, which does not block.
+
+        No signal interrupts its wait: Python would keep one for the main thread, which never
+        comes back from libmilter, and every other thread would look for it at each step.
+        """
+        with socket.socket(fileno=os.dup(self.fd)) as former:
+            os.dup2(listener.fileno(), self.fd)
+            # libmilter waits at the former one for 5 s yet: a connection there makes it look anew
+            with socket.socket(former.family) as caller:
+                caller.connect(former.getsockname())
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
