@@ -116,7 +116,7 @@ class Memory:
         self._lifetimes = lifetimes
         self._rates = rates
         self._health = Health()
-        self._cannot_write = False
+        self._is_full = False
         self._noticed = Noticed(store, self._forget_copies)
         self._held_since: dict[str, float] = {}
         self.refused_by_rate = 0
@@ -141,11 +141,11 @@ class Memory:
         seen = self.at_hand(probe, key)
         if seen is not None or self.is_local:
             return seen
-        if self._cannot_write:  # what is full still answers, which must not pass for a recovery
+        if self._is_full:
             return None
         forgotten = self._noticed.forgotten
         now = time.time()
-        seen = self._ask_store(lambda: self._store.get(probe, key, now), None, writes=False)
+        seen = self._ask_store(lambda: self._store.get(probe, key, now), None, takes_room=False)
         if (seen := _believed(seen, now)) is not None:
             ttl_s = self._lifetimes.of(seen, points(seen))
             with self._noticed.copying:
@@ -255,24 +255,29 @@ class Memory:
         dropped = self._cache.purge(now, keep_s)
         if self.is_local:
             return dropped
-        return dropped + self._ask_store(lambda: self._store.purge(now, keep_s), 0)
+        return dropped + self._ask_store(
+            lambda: self._store.purge(now, keep_s), 0, takes_room=False
+        )
 
     def release(self, key: str) -> None:
-        self._ask_store(lambda: self._store.release(key), None)
+        self._ask_store(lambda: self._store.release(key), None, takes_room=False)
 
-    def _ask_store(self, ask: Callable[[], T], otherwise: T, writes: bool = True) -> T:
-        """What *ask* returns, or *otherwise* while the store does not work."""
+    def _ask_store(self, ask: Callable[[], T], otherwise: T, takes_room: bool = True) -> T:
+        """What *ask* returns, or *otherwise* while the store does not work.
+
+        A store that is full still does what takes no room; that must not pass for a recovery.
+        """
         if self._health.pause_reason(time.monotonic()) is not None:
             return otherwise
         try:
             answer = ask()
         except StoreError as error:
             self.errors += 1
-            self._cannot_write = self._cannot_write or writes
+            self._is_full = self._is_full or takes_room
             self._note(Status.FAILED, str(error))
             return otherwise
-        self._cannot_write = self._cannot_write and not writes
-        if not self._cannot_write:  # a read under way as the first write failed is no recovery
+        self._is_full = self._is_full and not takes_room
+        if not self._is_full:  # a read under way as the first write failed is no recovery
             self._note(Status.ANSWERED, "")
         return answer
 

@@ -106,8 +106,11 @@ def test_one_lane_s_hung_jobs_do_not_hold_another_lane() -> None:
     gate.go.set()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_job_that_raises_costs_neither_its_key_nor_the_lane() -> None:
+def test_a_job_that_raises_costs_neither_its_key_nor_the_lane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: told.set())
     scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100)
     _, done, arrived = collector()
 
@@ -119,6 +122,7 @@ def test_a_job_that_raises_costs_neither_its_key_nor_the_lane() -> None:
     while not arrived.acquire(timeout=0.01) and time.monotonic() < deadline:
         scheduler.submit("lane", "host", lambda: "x", done)
     assert time.monotonic() < deadline
+    assert told.wait(WAIT_S)
 
 
 def test_later_calls_in_the_order_of_their_time() -> None:
