@@ -12,7 +12,7 @@ from typing import Any
 
 from botmilter.model import IPNetwork
 from botmilter.store.redis import RedisStore
-from botmilter.store.tally import BOTS_KEPT, ORIGIN, SLOT_S, Pending, Row, is_of
+from botmilter.store.tally import BOTS_KEPT, ORIGIN, SLOT_S, Pending, Row, is_of, read_bot, read_row
 
 _SLOT = "botmilter:1:tally:"
 _BOTS = "botmilter:1:tally-bots"
@@ -49,11 +49,12 @@ class RedisTally:
             for slot in slots:
                 pipe.hgetall(f"{_SLOT}{slot}")
             found = pipe.execute()
-        return [
-            Row(slot, word.decode(), int(counted))
+        rows = (
+            read_row(slot, word, counted)
             for slot, words in zip(slots, found, strict=True)
             for word, counted in words.items()
-        ]
+        )
+        return [row for row in rows if row is not None]
 
     def bots(self) -> Mapping[str, Mapping[str, Any]]:
         since = time.time() - self._keep_s
@@ -84,5 +85,6 @@ class RedisTally:
         """Latest first."""
         with self._store.client() as redis:
             found = redis.hgetall(_BOTS)
-        bots = {host.decode(): json.loads(entry) for host, entry in found.items()}
-        return dict(sorted(bots.items(), key=lambda item: -item[1]["at"]))
+        bots = ((host.decode(errors="replace"), read_bot(entry)) for host, entry in found.items())
+        ours = [(host, one) for host, one in bots if one is not None]
+        return dict(sorted(ours, key=lambda item: -item[1]["at"]))

@@ -17,7 +17,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from ipaddress import ip_network
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -137,14 +139,15 @@ class SqliteTally:
             found = db.execute(
                 "SELECT slot, word, counted FROM tallies WHERE slot >= ?", (int(since // SLOT_S),)
             ).fetchall()
-        return [Row(*row) for row in found]
+        return [row for one in found if (row := read_row(*one)) is not None]
 
     def bots(self) -> Mapping[str, Mapping[str, Any]]:
         with self._open() as db:
             found = db.execute(
                 "SELECT host, entry FROM bots ORDER BY at DESC LIMIT ?", (BOTS_KEPT,)
             ).fetchall()
-        return {host: json.loads(entry) for host, entry in found}
+        bots = ((host, read_bot(entry)) for host, entry in found)
+        return {host: one for host, one in bots if one is not None}
 
     def forget(self, network: IPNetwork) -> int:
         with self._open() as db, db:
@@ -153,7 +156,7 @@ class SqliteTally:
                 "SELECT DISTINCT word FROM tallies WHERE word GLOB ?", (f"{ORIGIN} *",)
             ).fetchall()
             hosts = db.execute("SELECT host FROM bots").fetchall()
-            counts = [(word,) for (word,) in words if is_of(word.split(" ")[1], network)]
+            counts = [(word,) for (word,) in words if is_of(str(word).split(" ")[1], network)]
             bots = [(host,) for (host,) in hosts if is_of(host, network)]
             dropped = db.executemany("DELETE FROM tallies WHERE word = ?", counts).rowcount
             dropped += db.executemany("DELETE FROM bots WHERE host = ?", bots).rowcount
@@ -204,6 +207,35 @@ class SqliteTally:
         db.execute("PRAGMA synchronous = OFF")  # statistics; the process may be killed all the same
         db.executescript(_SCHEMA)
         return db
+
+
+def read_row(slot: int, word: object, counted: Any) -> Row | None:
+    """A row as it was stored; None if it is none of ours: the store may be shared with others."""
+    try:
+        text = word.decode() if isinstance(word, bytes) else str(word)
+        row = Row(slot, text, int(counted))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return row if not text.startswith(f"{ORIGIN} ") or text.count(" ") == 2 else None
+
+
+def read_bot(entry: str | bytes) -> Mapping[str, Any] | None:
+    """A bot as it was stored; None if it is none of ours."""
+    try:
+        one = json.loads(entry)
+        reasons = [[str(name), _number(points), str(why)] for name, points, why in one["reasons"]]
+        at, score = _number(one["at"]), _number(one["score"])
+        datetime.fromtimestamp(at, UTC)
+        return {"at": at, "score": score, "system": str(one["system"]), "reasons": reasons}
+    except (LookupError, TypeError, ValueError, OverflowError, OSError, RecursionError):
+        return None
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError(f"{number} is no number")
+    return number
 
 
 def is_of(host: str, network: IPNetwork) -> bool:

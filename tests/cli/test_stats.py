@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from ipaddress import ip_network
 
 import pytest
@@ -17,6 +19,7 @@ from click.testing import CliRunner
 from botmilter import config
 from botmilter.cli import botmilter, build
 from botmilter.counters import Taken
+from botmilter.store.redis_tally import RedisTally
 from botmilter.store.tally import SLOT_S, Pending, Row, SqliteTally, Tally
 from botmilter.summary import summarise
 from tests.cli.fakes import Run
@@ -62,6 +65,38 @@ def test_programs_get_the_same(run: Run) -> None:
     }  # fmt: skip
     assert told["last day"]["mails"]["bot"] == 5
     assert told["last day"]["origins"] == {"198.18.25.25": {"clean": 5}, "198.18.7.12": {"bot": 3}}
+
+
+FOREIGN_BOTS = {
+    "no JSON": "{",
+    "no object": "[]",
+    "no time": '{"score": 1, "system": "", "reasons": []}',
+    "no number": '{"at": "soon", "score": 1, "system": "", "reasons": []}',
+    "no time of this world": '{"at": 1e300, "score": 1, "system": "", "reasons": []}',
+    "endless": '{"at": 1, "score": Infinity, "system": "", "reasons": []}',
+    "half a reason": '{"at": 1, "score": 1, "system": "", "reasons": [["helo.no_dot"]]}',
+    "deep": "[" * 100_000,
+}
+
+
+def test_what_others_wrote_into_the_store_is_left_out(run: Run, tally: Tally) -> None:
+    slot = int(time.time() // SLOT_S)
+    words: dict[str | bytes, str] = {"origin 198.18.9.9": "1", "mails bot x": "many"}
+    if isinstance(tally, SqliteTally):
+        with closing(sqlite3.connect(tally.path)) as db, db:
+            rows = [(slot, word, counted) for word, counted in words.items()]
+            db.executemany("INSERT INTO tallies VALUES (?, ?, ?)", rows)
+            bots = [(host, time.time(), entry) for host, entry in FOREIGN_BOTS.items()]
+            db.executemany("INSERT INTO bots VALUES (?, ?, ?)", bots)
+    else:
+        assert isinstance(tally, RedisTally)
+        with tally._store.client() as redis:
+            redis.hset(f"botmilter:1:tally:{slot}", mapping=words | {b"\xff": "1"})
+            redis.hset("botmilter:1:tally-bots", mapping=FOREIGN_BOTS)
+    told = run("stats", "--json")
+    assert told.exit_code == 0, told.stderr
+    assert json.loads(told.stdout)["last day"]["origins"].keys() == {"198.18.7.12", "198.18.25.25"}
+    assert list(tally.bots()) == ["198.18.7.12"]
 
 
 def test_a_forgotten_host_leaves_no_name_behind(run: Run, tally: Tally) -> None:
