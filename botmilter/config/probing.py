@@ -61,7 +61,8 @@ class Zone(Table):
     welcome: bool = False
     """Whether a listing speaks for the host."""
     codes: Mapping[str, Annotated[float, Field(ge=0, le=1)]] = {}
-    """Strength of each answer address; empty: any answer within 127.0.0.0/8 counts fully."""
+    """Strength of each answer address, in which ``*`` stands for anything, the first that fits
+    counts; empty: any answer within 127.0.0.0/8 counts fully."""
 
 
 class Dnsbl(Probe):

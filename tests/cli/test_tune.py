@@ -6,6 +6,8 @@ import json
 import random
 import sys
 import tarfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ pytest.importorskip("sklearn", reason="the extra tune is not installed")
 
 from botmilter import cli, config
 from botmilter.cli import build
+from botmilter.model import Observation, Status
 from botmilter.signals import DEFAULT_WEIGHTS
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "headers.tar.gz"
@@ -88,6 +91,29 @@ def test_what_is_shown_is_also_there_for_programs(spam: Path, ham: Path) -> None
     rows = {row["signal"]: row for row in said["signals"]}
     assert rows["mail.no_id"]["interval"][0] > 1
     assert rows["mail.no_id"]["new"] == said["weights"]["mail.no_id"]
+
+
+def test_what_the_store_remembers_of_the_hosts_is_evidence_too(
+    spam: Path, ham: Path, tmp_path: Path
+) -> None:
+    place = f"store.path={str(tmp_path / 'kept.sqlite')!r}"
+    keys = (place, "store.kind='sqlite'", "probe.allow_networks=['198.18.0.0/15']")
+    chosen = [part for key in keys for part in ("--set", key)]
+    settings = config.load(None, keys).store
+    store = build.store(settings)
+    for number in range(40):
+        for second, outcome in ((18, "refused"), (19, "greeting")):
+            facts = {"outcome": outcome, "greeting": "", "ehlo": ""}
+            seen = Observation("smtp", f"198.{second}.{number}.7", Status.ANSWERED, facts)
+            store.put(replace(seen, taken_at=time.time()), 3600)
+    store.close()
+    by_mail = json.loads(run("--json", *chosen, spam, "--ham", ham).stdout)
+    said = json.loads(run("--json", "--from-store", *chosen, spam, "--ham", ham).stdout)
+    assert {"smtp.refused", "smtp.banner"} & {row["signal"] for row in by_mail["signals"]} == set()
+    rows = {row["signal"]: row for row in said["signals"]}
+    assert rows["smtp.refused"]["interval"][0] > 1 > rows["smtp.banner"]["interval"][1]
+    assert said["new"]["auc"] > by_mail["new"]["auc"]
+    assert said["new"]["auc"] > 0.99
 
 
 def test_all_that_follows_ham_is_wanted_mail_up_to_the_next_option(
