@@ -233,12 +233,10 @@ class Daemon:
         old, outcome = self._generations[-1], Outcome()
         try:
             service = self.load()
-            if service.socket != old.service.socket:
-                raise SetupError("[milter] socket cannot change at a reload: restart")
-            if _query_socket(service) != _query_socket(old.service):
-                raise SetupError("[query] socket cannot change at a reload: restart")
-            if service.observing != old.service.observing:
-                raise SetupError("[metrics] or [web] listen cannot change at a reload: restart")
+            opened = _opened_by(old.service)
+            for keys, wanted in _opened_by(service).items():
+                if wanted != opened[keys]:
+                    raise SetupError(f"{keys} cannot change at a reload: restart")
             self._begin(service)
         except BotmilterError as error:
             log.error("reload: the old configuration stays: %s", error)
@@ -340,8 +338,17 @@ def _listen_for_queries(wanted: QueryService) -> socket.socket:
     )
 
 
-def _query_socket(service: Service) -> str:
-    return service.query.socket if service.query is not None else ""
+def _opened_by(service: Service) -> Mapping[str, object]:
+    """By their keys, the settings by which sockets were opened at the start."""
+    asked = service.query
+    return {
+        "[milter] socket": service.socket,
+        "[milter] socket_mode or socket_group": (service.socket_mode, service.socket_group),
+        "[query] socket": asked and asked.socket,
+        "[query] socket_mode, socket_group or socket_owner": asked
+        and (asked.socket_mode, asked.socket_group, asked.socket_owner),
+        "[metrics] or [web] listen": service.observing,
+    }
 
 
 def _drain(generation: _Generation) -> None:

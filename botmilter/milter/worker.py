@@ -19,11 +19,13 @@ gone, and then the worker goes too.  It says ``r`` when it is ready.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import logging
 import os
 import select
 import shutil
+import signal
 import socket
 import stat
 import struct
@@ -54,6 +56,10 @@ _SESSIONS = 4
 #: libmilter ends sessions that are idle for two hours.
 _NUDGE_AT_LEAST_EVERY_S = 600.0
 
+#: Interrupts a system call of the main thread's, and does nothing else: what faulthandler writes
+#: about it goes nowhere.
+_WAKE = signal.SIGUSR2
+
 #: For libmilter to begin.
 _START_LIMIT_S = 10.0
 
@@ -77,8 +83,12 @@ class Worker:
     def run(self) -> int:
         """Serve until libmilter gives up; a drained worker ends the process from its own thread."""
         place = _libmilters_place(self._app, self._listener.family)
-        threading.Thread(target=self._obey, args=(place,), daemon=True).start()
-        app.serve()
+        # Not a handler of signal.signal's: Python would keep the signal for the main thread, which
+        # never comes back from libmilter, and all other threads would look for it at each step.
+        with Path(os.devnull).open("w") as nowhere:
+            faulthandler.register(_WAKE, nowhere, all_threads=False)
+            threading.Thread(target=self._obey, args=(place,), daemon=True).start()
+            app.serve()
         return 1
 
     def _obey(self, place: _Place) -> None:
@@ -184,16 +194,11 @@ class _Place:
         return session
 
     def give_to(self, listener: socket.socket) -> None:
-        """From now on libmilter accepts from *listener*, which does not block.
-
-        No signal interrupts its wait: Python would keep one for the main thread, which never
-        comes back from libmilter, and every other thread would look for it at each step.
-        """
-        with socket.socket(fileno=os.dup(self.fd)) as former:
-            os.dup2(listener.fileno(), self.fd)
-            # libmilter waits at the former one for 5 s yet: a connection there makes it look anew
-            with socket.socket(former.family) as caller:
-                caller.connect(former.getsockname())
+        """From now on libmilter accepts from *listener*, which does not block."""
+        os.dup2(listener.fileno(), self.fd)
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, _WAKE)  # out of poll() on the former one, 5 s otherwise
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -118,6 +118,10 @@ def test_no_mail_is_lost_while_reloading(start: Start) -> None:
     [
         ("[]", "a table expected"),
         ('{"socket": "unix:/elsewhere"}', "socket cannot change"),
+        (
+            '{"socket": "SAME", "socket_mode": 438}',
+            "[milter] socket_mode or socket_group cannot change at a reload: restart",
+        ),
         ('{"socket": "SAME", "mark": "broken"}', "this configuration cannot work"),
     ],
 )
