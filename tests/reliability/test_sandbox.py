@@ -19,11 +19,9 @@ pytestmark = pytest.mark.slow
 
 USER = "games"
 #: Read-only but for the two folders that the unit may write to, which are one here.  By another
-#: root, for in a chroot "/" is no mount point; and the folders above the project may be closed.
+#: root, for in a chroot "/" is no mount point.
 _READ_ONLY = """\
 root=$(mktemp -d) && mount --rbind / "$root" && mount -o remount,bind,ro "$root" &&
-top=/$(echo "$PWD" | cut -d/ -f2) && mount -t tmpfs -o mode=755 none "$root$top" &&
-mkdir -p "$root$PWD" "$root$0" && mount --bind "$PWD" "$root$PWD" &&
 mount --bind "$0" "$root$0" && exec chroot "$root" env -C "$PWD" "$@"
 """
 
