@@ -18,12 +18,12 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 #: Three quarters of a minute in all, and as much again for starting.
 SECONDS: Mapping[str, int] = {
-    "received": 25,
-    "header": 7,
-    "config": 7,
-    "nmap": 7,
-    "dns": 7,
-    "banner": 7,
+    "received": 15,
+    "header": 5,
+    "config": 5,
+    "nmap": 5,
+    "dns": 5,
+    "banner": 5,
 }
 
 

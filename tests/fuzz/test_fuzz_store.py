@@ -13,7 +13,7 @@ import pytest
 from botmilter.model import Observation, Status
 
 HERE = Path(__file__).parent
-FUZZ_S = 8
+FUZZ_S = 5
 
 #: Facts as the probes store them.
 FACTS: dict[str, dict[str, object]] = {
