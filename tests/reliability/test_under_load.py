@@ -104,13 +104,15 @@ USER = "games"
 def test_where_the_machine_gives_no_more_mail_flows_on(
     tmp_path: Path, what: str, used: Callable[[int], int], spare: int
 ) -> None:
-    """*spare* more than filter and prober have when they serve at their usual pace.  Six threads
-    because libmilter itself, with none for a new session, never comes back to it."""
+    """*spare* more than filter and prober have at most when they serve at their usual pace.  Six
+    threads because libmilter itself, with none for a new session, never comes back to it."""
     settings = {"probe.rdns.enabled": False, "milter.user": USER, "store.kind": "memory"}
     with Rig(tmp_path, 0, settings | {"store.path": ""}) as rig, rig.flow() as flow:
-        time.sleep(1.5)
         (worker,) = rig.workers
-        in_use = used(worker) + (used(rig.prober) if what == "nproc" else 0)
+        in_use = 0
+        for _ in range(60):
+            in_use = max(in_use, used(worker) + (used(rig.prober) if what == "nproc" else 0))
+            time.sleep(0.05)
         as_user = ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"]
         for number in (str(in_use + spare), "1024"):
             limit = ["prlimit", f"--pid={worker}", f"--{what}={number}:"]
