@@ -16,13 +16,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from botmilter.errors import StoreError
 from botmilter.model import Observation, Status
 from botmilter.store.base import Store, Window
 from botmilter.store.memory import MemoryStore
@@ -159,15 +160,18 @@ def _per_s(make: Maker, operation: Operation, processes: int, seconds: float) ->
 
 
 def _count(make: Maker, operation: Operation, seconds: float) -> float:
-    store = make()
+    """What a busy store refuses is not counted: the filter then goes on without it."""
+    store, done = make(), 0
     for number in range(100):  # opens it, and something is there to be got
-        _put(store, number)
-        operation(store, number)
-    began, number = time.monotonic(), 0
+        with suppress(StoreError):
+            _put(store, number)
+            operation(store, number)
+    began = time.monotonic()
     while (took_s := time.monotonic() - began) < seconds:
-        operation(store, number)
-        number += 1
-    return number / took_s
+        with suppress(StoreError):
+            operation(store, done)
+            done += 1
+    return done / took_s
 
 
 # -- second mails -------------------------------------------------------------------------------
