@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import re
 import shutil
 import statistics
 import subprocess
@@ -34,37 +32,17 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from botmilter import __version__  # noqa: E402 - the clone itself is not on the path
-from tests.fakes.mta import Mail, send_one  # noqa: E402
+from contrib.benchmarks import kit  # noqa: E402
 from tests.lab import worlds  # noqa: E402
 from tests.lab.dns import NameServer  # noqa: E402
 from tests.lab.filter import Filter  # noqa: E402
 from tests.lab.lab import Lab  # noqa: E402
 
 FLOOR = "pymilter floor"
-CLIENT = str(worlds.MAIL_SERVER.ip)
 #: rspamd compiles its patterns first.
 _START_LIMIT_S = 90.0
-_WARM_LIMIT_S = 20.0
-#: Everything measured: nmap is not asked where it can no longer change the label.
-_KNOWN = re.compile(rb"^clean;(?!.*missing=(?!osdetect$))")
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
-#: The floor, as milter-costs of any pymilter filter begin.
-_PYMILTER = """
-import sys, Milter
-class Floor(Milter.Base):
-    @Milter.noreply
-    def connect(self, *_):
-        return Milter.CONTINUE
-    def eom(self):
-        self.addheader("X-Floor", "floor")
-        return Milter.CONTINUE
-Milter.factory = Floor
-Milter.set_flags(Milter.ADDHDRS)
-Milter.runmilter("floor", sys.argv[1], 30)
-"""
-
-_HEADERS_BY_CLASS = _PYMILTER.replace(
+_HEADERS_BY_CLASS = kit.PYMILTER_FLOOR.replace(
     "    def eom",
     "    @Milter.noreply\n    def header(self, *_):\n        return Milter.CONTINUE\n    def eom",
 )
@@ -157,7 +135,7 @@ _OURS: dict[str, dict[str, object]] = {
 
 def _commands(folder: Path) -> dict[str, list[str]]:
     scripts = {
-        FLOOR: _PYMILTER,
+        FLOOR: kit.PYMILTER_FLOOR,
         "same, 12 fields to Milter.Base": _HEADERS_BY_CLASS,
         "same, 12 fields to module milter": _HEADERS_BY_MODULE,
     }
@@ -196,18 +174,9 @@ def _process(place: Path, command: Sequence[str]) -> Iterator[tuple[Path, int]]:
 def _known(place: Path, settings: Mapping[str, object]) -> Iterator[tuple[Path, int]]:
     """botmilter, after it has learnt all of the client."""
     with Filter(place, {"milter.socket_group": "", **settings}) as known:
-        end = time.monotonic() + _WARM_LIMIT_S
-        while not _KNOWN.search(verdict := _verdict(place)):
-            if time.monotonic() > end:
-                raise RuntimeError(f"the host did not become known: {verdict!r}\n{known.log}")
-            time.sleep(0.5)
-        print(f"known host: {verdict.decode()}", file=sys.stderr)
+        kit.make_known(place, lambda: known.log)
         assert known._process is not None
         yield place, known._process.pid
-
-
-def _verdict(place: Path) -> bytes:
-    return b" ".join(send_one(str(place), Mail(), ip=CLIENT).values(b"X-Bot-Verdict"))
 
 
 def _compile(folder: Path, name: str, *options: str) -> Path:
@@ -233,30 +202,13 @@ def measure(
 
 
 def _round(load: Path, place: Path, pid: int, at_once: int, messages: int) -> dict[str, float]:
-    before = _cpu_s(pid)
-    words = [str(load), str(place), CLIENT, str(at_once), str(messages)]
+    before = kit.cpu_s(pid)
+    words = [str(load), str(place), kit.KNOWN_HOST, str(at_once), str(messages)]
     done, took_s, failed = subprocess.run(
         words, check=True, stdout=subprocess.PIPE, text=True
     ).stdout.split()
-    cpu_ms = (_cpu_s(pid) - before) * 1000 / messages
+    cpu_ms = (kit.cpu_s(pid) - before) * 1000 / messages
     return {"per_s": int(done) / float(took_s), "cpu_ms": cpu_ms, "failed": int(failed)}
-
-
-def _cpu_s(pid: int) -> float:
-    """Of the process and all its living descendants."""
-    ticks = 0
-    family = {pid}
-    stats = []
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            stats.append((int(file.parent.name), file.read_text().rpartition(") ")[2].split()))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    for one, stat in sorted(stats):
-        if one in family or int(stat[1]) in family:
-            family.add(one)
-            ticks += int(stat[11]) + int(stat[12])
-    return ticks * _TICK_S
 
 
 def _row(

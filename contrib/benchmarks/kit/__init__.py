@@ -31,7 +31,7 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _KNOWN = re.compile(rb"^clean;(?!.*missing=(?!osdetect$))")
 
 #: Connect, end of message, one header field added.
-_FLOOR = """
+PYMILTER_FLOOR = """
 import sys, Milter
 class Floor(Milter.Base):
     @Milter.noreply
@@ -126,7 +126,7 @@ def botmilter(place: Path, settings: Mapping[str, object]) -> Iterator[Filter]:
 def pymilter_floor(place: Path) -> Iterator[Path]:
     """The least that a pymilter filter does, on the Unix socket *place*."""
     script = place.with_suffix(".py")
-    script.write_text(_FLOOR)
+    script.write_text(PYMILTER_FLOOR)
     process = subprocess.Popen([sys.executable, str(script), str(place)], stderr=subprocess.DEVNULL)
     try:
         end = time.monotonic() + _WARM_LIMIT_S
