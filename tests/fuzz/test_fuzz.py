@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 #: Three quarters of a minute in all, and as much again for starting.
 SECONDS: Mapping[str, int] = {
-    "received": 15,
+    "received": 25,
     "header": 5,
     "config": 5,
     "nmap": 5,
