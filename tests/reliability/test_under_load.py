@@ -108,9 +108,10 @@ def test_where_the_machine_gives_no_more_mail_flows_on(
     threads because libmilter itself, with none for a new session, never comes back to it."""
     settings = {"probe.rdns.enabled": False, "milter.user": USER, "store.kind": "memory"}
     with Rig(tmp_path, 0, settings | {"store.path": ""}) as rig, rig.flow() as flow:
+        time.sleep(1.5)
         (worker,) = rig.workers
         in_use = 0
-        for _ in range(60):
+        for _ in range(40):
             in_use = max(in_use, used(worker) + (used(rig.prober) if what == "nproc" else 0))
             time.sleep(0.05)
         as_user = ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"]
