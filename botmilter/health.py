@@ -64,46 +64,53 @@ class Health:
             return None if was_broken else f"does not work: {reason}"
 
 
-#: So unlikely must a run of silent hosts be, by the probe's own past, to be held against it.
+#: So unlikely must a run of hosts that look the same be, by the probe's own past, to be held
+#: against the probe.
 UNBELIEVABLE = 1e-4
-#: What a new probe is taken to have seen: three hosts of ten answered.
-_PRIOR_ANSWERED, _PRIOR_ASKED = 3.0, 10.0
+#: However unlikely: hosts do not send independently of each other.
+_RUN_AT_LEAST = 10
+#: What a new probe is taken to have seen: seven hosts of ten looked like those of the run.
+_PRIOR_SAME, _PRIOR_ASKED = 7.0, 10.0
 #: The past fades, so that a change of the traffic is learnt within some thousand hosts.
 _PAST_AT_MOST = 2000.0
 
 
 class Sameness:
-    """Whether a probe has begun to say of every host that it is silent.
+    """Whether a probe has begun to say the same of every host: all are silent, all refuse.
 
-    Then it is more likely that our own provider blocks the port than that only dead hosts send
-    mail, and *silent* must not count against anybody.  One answer ends it, or :meth:`trust`.
-    Thread safe.
+    Then it is more likely that our own provider blocks the port than that only such hosts send
+    mail, and it must not count against anybody.  One host that looks different ends it, or
+    :meth:`trust`.  Thread safe.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._answered, self._asked = _PRIOR_ANSWERED, _PRIOR_ASKED
-        self._silent_run = 0
+        self._past: dict[str, float] = {}
+        self._asked = 0.0
+        self._look: str | None = None
+        self._run = 0
 
-    def record(self, answered: bool) -> str | None:
-        """Take in one more host; returns a line for the log when the state changes."""
+    def record(self, look: str | None) -> str | None:
+        """Take in one more host; returns a line for the log when the state changes.
+
+        *look* is what is held against it, in words that are the same where hosts look the same;
+        None where nothing is.
+        """
         with self._lock:
             was_suspect = self._is_suspect()
-            if not answered:
-                self._silent_run += 1
-            else:
-                self._asked += 1
-                self._answered += 1
+            if look != self._look:
                 self._learn()
+                self._look = look
+            self._run += 1
             is_suspect = self._is_suspect()
         if is_suspect == was_suspect:
             return None
         if is_suspect:
-            return f"{self._silent_run} hosts running did not answer: is our own way out blocked?"
-        return "hosts answer again"
+            return f"{self._run} hosts running look the same: is our own way out blocked?"
+        return "hosts look different again"
 
     def trust(self) -> None:
-        """The probe was shown to work: this run of silent hosts is the hosts' own."""
+        """The probe was shown to work: this run is the hosts' own."""
         with self._lock:
             self._learn()
 
@@ -114,11 +121,17 @@ class Sameness:
 
     def _learn(self) -> None:
         """The run so far becomes part of the past."""
-        self._asked += self._silent_run
-        self._silent_run = 0
-        fade = min(1.0, _PAST_AT_MOST / self._asked)
-        self._answered, self._asked = self._answered * fade, self._asked * fade
+        self._asked += self._run
+        if self._look is not None:
+            self._past[self._look] = self._past.get(self._look, 0.0) + self._run
+        self._run = 0
+        if self._asked > _PAST_AT_MOST:
+            fade = _PAST_AT_MOST / self._asked
+            self._past = {look: n * fade for look, n in self._past.items() if n * fade >= 1.0}
+            self._asked = _PAST_AT_MOST
 
     def _is_suspect(self) -> bool:
-        silence = 1.0 - self._answered / self._asked
-        return bool(silence**self._silent_run < UNBELIEVABLE)
+        if self._look is None or self._run < _RUN_AT_LEAST:
+            return False
+        same = self._past.get(self._look, 0.0) + _PRIOR_SAME
+        return bool((same / (self._asked + _PRIOR_ASKED)) ** self._run < UNBELIEVABLE)

@@ -2,14 +2,16 @@
 
 Runs on the scheduler's threads.  Whatever a probe throws is logged with its traceback and FAILED.
 
-A probe that calls every host silent is suspected itself: our own provider may block the port.
-Then hosts that are known to answer, ``control_hosts``, are asked as well.  One answer clears the
-probe.  While none has answered, or none is named, *silent* counts as a failure of ours until a
-host answers; and the control hosts are asked again every ``CONTROL_EVERY_S``.
+A probe that says the same against every host is suspected itself: our own provider may block the
+port, by dropping (all are silent) or by a reset in their name (all refuse).  Then hosts that are
+known to answer, ``control_hosts``, are asked as well.  One that looks different clears the probe.
+While none does, or none is named, what it says counts as a failure of ours until a host looks
+different; and the control hosts are asked again every ``CONTROL_EVERY_S``.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -29,8 +31,13 @@ log = logging.getLogger(__name__)
 
 CONTROL_EVERY_S = 60.0
 
-#: Why a silence counts for nothing; a survey's end may know better.
-DOUBTED = "every host looks silent to us"
+#: Why what was seen counts for nothing, and what status it would have; a survey's end may know
+#: better.
+_DOUBTED = "every host looks the same to us"
+DOUBTED: Mapping[Status, str] = {
+    Status.SILENT: f"{_DOUBTED}: silent",
+    Status.ANSWERED: f"{_DOUBTED}: not open",
+}
 
 #: What a job brings home.
 Catch = tuple[Observation, ...]
@@ -74,43 +81,54 @@ class Measurer:
                 return (seen,)
             if probe.sends_to_host and (refusal := self._memory.refusal(target.ip)):
                 return (not_run(probe, target, Status.SKIPPED, refusal),)
-            seen = self._ask(probe, target)
+            seen = self._ask(probe, target, points)
             self._recorder.measured(seen)
             self._memory.remember(seen, points(seen))
             return (seen,)
         finally:
             self._memory.release(claim)
 
-    def _ask(self, probe: Probe, target: Target) -> Observation:
+    def _ask(self, probe: Probe, target: Target, points: Points) -> Observation:
         taken_at, started = time.time(), time.monotonic()
         seen = _measured(probe, target)
         change = self._health[probe.name].record(seen.status, seen.reason, time.monotonic())
         if change:
             log.warning("probe=%s %s", probe.name, printable(change))
         took_s = round(time.monotonic() - started, 4)
-        return replace(self._believed(probe, seen), taken_at=taken_at, took_s=took_s)
+        return replace(self._believed(probe, seen, points), taken_at=taken_at, took_s=took_s)
 
-    def _believed(self, probe: Probe, seen: Observation) -> Observation:
-        """*seen*, or FAILED where the probe calls every host silent."""
+    def _believed(self, probe: Probe, seen: Observation, points: Points) -> Observation:
+        """*seen*, or FAILED where the probe says the same against every host."""
         doubt = self._doubts.get(probe.name)
         if doubt is None or not seen.status.is_evidence:
             return seen
-        change = doubt.sameness.record(seen.status is Status.ANSWERED)
+        look = _held_against(seen, points)
+        change = doubt.sameness.record(look)
         if change:
             log.warning("probe=%s %s", probe.name, change)
-        if seen.status is not Status.SILENT or not doubt.sameness.is_suspect:
+        if look is None or not doubt.sameness.is_suspect:
             return seen
-        if self._controls and doubt.is_due(time.monotonic()) and self._a_control_answers(probe):
+        due = self._controls and doubt.is_due(time.monotonic())
+        if due and self._a_control_differs(probe, look, points):
             doubt.sameness.trust()
-            log.warning("probe=%s a control host answers: so these hosts are silent", probe.name)
+            log.warning("probe=%s a control host looks different: it is the hosts", probe.name)
             return seen
-        return replace(seen, status=Status.FAILED, reason=DOUBTED)
+        return replace(seen, status=Status.FAILED, reason=DOUBTED[seen.status])
 
-    def _a_control_answers(self, probe: Probe) -> bool:
+    def _a_control_differs(self, probe: Probe, look: str, points: Points) -> bool:
         """Blocks at most the probe's limit for each; what they say is kept nowhere."""
         asked = (one for one in self._controls if not self._memory.is_opted_out(one.ip))
-        found = (_measured(probe, target).status for target in asked)
-        return any(status is Status.ANSWERED for status in found)
+        found = (_measured(probe, target) for target in asked)
+        return any(
+            seen.status is Status.ANSWERED and _held_against(seen, points) != look for seen in found
+        )
+
+
+def _held_against(seen: Observation, points: Points) -> str | None:
+    """The facts, where silence or they count against a host; None where nothing does."""
+    if seen.status is not Status.SILENT and points(seen) <= 0:
+        return None
+    return json.dumps(dict(seen.facts), sort_keys=True)
 
 
 @dataclass(slots=True)

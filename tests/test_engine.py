@@ -59,7 +59,7 @@ class Scripted:
     may_say: str = ""
     raises: Exception | None = None
     answers_of: str = ""
-    """The one address that answers, whatever *status* says of the others."""
+    """The one address that answers well, whatever is said of the others."""
     asked: list[Target] = field(default_factory=list)
 
     @property
@@ -74,9 +74,10 @@ class Scripted:
         time.sleep(deadline.left(self.takes_s))
         if self.raises is not None:
             raise self.raises
-        status = Status.ANSWERED if str(target.ip) == self.answers_of else self.status
+        answers = str(target.ip) == self.answers_of
+        status, says = (Status.ANSWERED, "") if answers else (self.status, self.says)
         reason = "" if status.is_evidence else "told to"
-        return Observation(self.name, str(target.ip), status, {"says": self.says}, reason)
+        return Observation(self.name, str(target.ip), status, {"says": says}, reason)
 
     def interpret(self, seen: Observation, target: Target) -> Iterable[Signal]:
         return [Signal(name) for name in str(seen.facts["says"]).split()]
@@ -407,8 +408,13 @@ def test_many_mails_waiting_at_once_wait_shorter() -> None:
     assert made.waiting == 0
 
 
-def test_when_every_host_looks_silent_silence_convicts_nobody() -> None:
-    blocked = smtp("smtp.filtered", status=Status.SILENT)
+@pytest.mark.parametrize(
+    ("says", "status"),
+    [("smtp.filtered", Status.SILENT), ("smtp.refused", Status.ANSWERED)],
+    ids=["dropped", "reset"],
+)
+def test_when_every_host_looks_the_same_it_convicts_nobody(says: str, status: Status) -> None:
+    blocked = smtp(says, status=status)
     always_up = Scripted("ping", "ping.answered", shows_life=True)
     made = engine(blocked, always_up, nmap())
     asked = Policy(5.0, frozenset({"smtp", "ping", "osdetect"}))
@@ -419,12 +425,17 @@ def test_when_every_host_looks_silent_silence_convicts_nobody() -> None:
     assert Label.BOT not in labels[26:]
 
 
+@pytest.mark.parametrize(
+    ("says", "status"),
+    [("smtp.filtered", Status.SILENT), ("smtp.refused", Status.ANSWERED)],
+    ids=["dropped", "reset"],
+)
 @pytest.mark.parametrize(("answers", "is_believed"), [("198.18.25.25", True), ("", False)])
-def test_when_every_host_looks_silent_the_control_hosts_decide(
-    answers: str, is_believed: bool
+def test_when_every_host_looks_the_same_the_control_hosts_decide(
+    answers: str, is_believed: bool, says: str, status: Status
 ) -> None:
     asked = Policy(5.0, frozenset({"smtp"}))
-    probe = smtp("smtp.filtered", status=Status.SILENT, answers_of=answers)
+    probe = smtp(says, status=status, answers_of=answers)
     made = engine(probe, control_hosts=["198.18.25.26", "198.18.25.25"])
     verdicts = [
         made.result(made.begin(origin(f"198.18.3.{number}"), asked)) for number in range(60)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from botmilter.health import FIRST_PAUSE_S, LONGEST_PAUSE_S, Health, Sameness
 from botmilter.model import Status
 
@@ -64,38 +66,54 @@ def test_what_was_under_way_as_the_pause_began_does_not_lengthen_it() -> None:
     assert health.pause_reason(FIRST_PAUSE_S) is None
 
 
-def silent_run_until_suspect(sameness: Sameness, at_most: int = 5000) -> int:
+def run_until_suspect(sameness: Sameness, look: str = "silent", at_most: int = 5000) -> int:
     for number in range(at_most):
         if sameness.is_suspect:
             return number
-        sameness.record(answered=False)
+        sameness.record(look)
     return at_most
 
 
-def test_a_probe_that_calls_every_host_silent_is_suspected_itself() -> None:
-    assert silent_run_until_suspect(Sameness()) == 26
+def test_a_probe_that_says_the_same_of_every_host_is_suspected_itself() -> None:
+    assert run_until_suspect(Sameness()) == 26
 
 
-def test_where_few_hosts_ever_answer_it_takes_longer() -> None:
+def test_where_few_hosts_ever_look_different_it_takes_longer() -> None:
     sameness = Sameness()
     for number in range(2000):
-        sameness.record(answered=number % 20 == 0)
-    assert 150 < silent_run_until_suspect(sameness) < 250
+        sameness.record(None if number % 20 == 0 else "silent")
+    assert 150 < run_until_suspect(sameness) < 250
+
+
+def test_each_look_has_a_past_of_its_own() -> None:
+    sameness = Sameness()
+    for number in range(2000):
+        sameness.record(None if number % 20 == 0 else "silent")
+    assert run_until_suspect(sameness, "refused") == 10
+
+
+def test_hosts_that_look_different_by_turns_are_not_suspected() -> None:
+    sameness = Sameness()
+    told = {sameness.record(look) for _ in range(500) for look in ("silent", "refused")}
+    assert told == {None}
 
 
 def test_a_probe_that_was_shown_to_work_is_trusted_and_the_run_belongs_to_its_past() -> None:
     sameness = Sameness()
-    assert silent_run_until_suspect(sameness) == 26
+    assert run_until_suspect(sameness) == 26
     sameness.trust()
     assert not sameness.is_suspect
-    assert silent_run_until_suspect(sameness) > 80
+    assert run_until_suspect(sameness) > 80
 
 
-def test_one_answer_ends_the_suspicion_and_both_are_told_once() -> None:
+@pytest.mark.parametrize("other", [None, "refused"])
+def test_one_that_looks_different_ends_the_suspicion_and_both_are_told_once(
+    other: str | None,
+) -> None:
     sameness = Sameness()
-    told = [sameness.record(answered=False) for _ in range(40)] + [sameness.record(answered=True)]
+    told = [sameness.record("silent") for _ in range(40)] + [sameness.record(other)]
     assert [line for line in told if line] == [
-        "26 hosts running did not answer: is our own way out blocked?",
-        "hosts answer again",
+        "26 hosts running look the same: is our own way out blocked?",
+        "hosts look different again",
     ]
     assert not sameness.is_suspect

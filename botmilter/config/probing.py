@@ -81,7 +81,7 @@ class Probes(Table):
     ] = ()
     """Resolvers to ask; empty: those of /etc/resolv.conf."""
     control_hosts: Addresses = ()
-    """Hosts known to answer, asked when all others look silent; none: the past decides."""
+    """Hosts known to answer, asked when all others look the same; none: the past decides."""
     settle_s: Annotated[float, Field(ge=0, le=60)] = 0.3
     """How long nmap waits for the cheap probes to make it needless."""
     queue_limit: Annotated[int, Field(ge=0, le=100_000)] = 256

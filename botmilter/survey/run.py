@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from botmilter.engine import Engine
 from botmilter.inquiry import Policy
@@ -163,40 +165,60 @@ class _ToDo:
             self._changed.notify_all()
 
 
-#: Where this share of all hosts answered a probe, its way out is open.
+#: Where this share of all hosts looked different to a probe, its way out is open.
 _OPEN_FROM = 0.1
 
 
 def settled(
     read: Callable[[], Iterable[Record]], rejudge: Callable[[Record], Record]
 ) -> Iterator[Record]:
-    """Of the records of a whole run those anew whose silence the engine did not believe.
+    """Of the records of a whole run those anew that have something the engine did not believe.
 
     Hosts that answer do so in milliseconds and silent ones after seconds, so with many under way
     the silent come in a row, which to the engine looks like a blocked way out.  Over the whole
-    run it can be told: if enough hosts answered, the others were silent.  *read* is called twice,
-    so that no record need be kept in memory.
+    run it can be told: if enough hosts looked different, it was the hosts.  *read* is called
+    thrice, so that no record need be kept in memory.
     """
+    doubted = {key for record in read() for one in record.observations if (key := _doubted(one))}
+    if not doubted:
+        return
     asked: Counter[str] = Counter()
-    answered: Counter[str] = Counter()
+    same: Counter[_Look] = Counter()
     for record in read():
-        asked.update(one.probe for one in record.observations if _was_asked(one))
-        answered.update(one.probe for one in record.observations if one.status is Status.ANSWERED)
-    is_open = {probe for probe, count in asked.items() if answered[probe] >= _OPEN_FROM * count}
+        for one in record.observations:
+            if (look := _doubted(one) or _look(one)) is not None:
+                asked[one.probe] += 1
+                same.update({look} & doubted)
+    believed = {look for look in doubted if same[look] <= (1 - _OPEN_FROM) * asked[look.probe]}
     for record in read():
-        if any(_is_doubted(one) and one.probe in is_open for one in record.observations):
-            observations = tuple(
-                replace(one, status=Status.SILENT, reason="")
-                if _is_doubted(one) and one.probe in is_open
-                else one
-                for one in record.observations
-            )
+        observations = tuple(_anew(one, believed) for one in record.observations)
+        if observations != record.observations:
             yield rejudge(replace(record, observations=observations))
 
 
-def _is_doubted(one: Observation) -> bool:
-    return one.status is Status.FAILED and one.reason == DOUBTED
+class _Look(NamedTuple):
+    """What one host looked like to a probe."""
+
+    probe: str
+    status: Status
+    facts: str
 
 
-def _was_asked(one: Observation) -> bool:
-    return one.status.is_evidence or _is_doubted(one)
+def _look(one: Observation) -> _Look | None:
+    """None where *one* is no evidence."""
+    if not one.status.is_evidence:
+        return None
+    return _Look(one.probe, one.status, json.dumps(dict(one.facts), sort_keys=True))
+
+
+def _doubted(one: Observation) -> _Look | None:
+    """How *one* would look, had it been believed; None where it was, or never could be."""
+    if one.status is not Status.FAILED:
+        return None
+    meant = next((status for status, reason in DOUBTED.items() if reason == one.reason), None)
+    return None if meant is None else _look(replace(one, status=meant))
+
+
+def _anew(one: Observation, believed: Container[_Look]) -> Observation:
+    look = _doubted(one)
+    return replace(one, status=look.status, reason="") if look and look in believed else one

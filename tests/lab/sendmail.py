@@ -140,7 +140,7 @@ class Sendmail:
         shutil.chown(folder / "box", "mail", "mail")  # Sendmail's default user, who delivers
         (folder / "deliver").write_text(_DELIVER.replace("FOLDER", str(folder)))
         (folder / "deliver").chmod(0o755)
-        # a copy, because the setgid original is started without LD_LIBRARY_PATH; a new file, because
+        # a copy, because the setgid original is started without LD_LIBRARY_PATH; a new one, because
         # a session of the one that was stopped may still run the old one
         (folder / "sendmail").unlink(missing_ok=True)
         shutil.copyfile(self._programs / "libexec/sendmail/sendmail", folder / "sendmail")

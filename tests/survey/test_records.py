@@ -123,7 +123,7 @@ def test_a_host_at_a_rate_limit_is_measured_later(monkeypatch: pytest.MonkeyPatc
     assert next(tries) == 4
 
 
-_DOUBTED = Observation("ping", "k", Status.FAILED, reason=DOUBTED)
+_DOUBTED = Observation("ping", "k", Status.FAILED, reason=DOUBTED[Status.SILENT])
 
 
 @pytest.mark.parametrize(("answered", "becomes"), [(5, Status.SILENT), (0, Status.FAILED)])

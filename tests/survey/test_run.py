@@ -145,7 +145,7 @@ def test_a_limit_that_never_lifts_is_written_down(monkeypatch: pytest.MonkeyPatc
 
 # -- silence that the engine did not believe ------------------------------------------------------
 
-_DOUBTED = Observation("ping", "k", Status.FAILED, reason=DOUBTED)
+_DOUBTED = Observation("ping", "k", Status.FAILED, reason=DOUBTED[Status.SILENT])
 _FAILED = Observation("ping", "k", Status.FAILED, reason="no privilege")
 
 
@@ -173,8 +173,18 @@ def test_a_failure_of_ours_stays_one() -> None:
     assert anew(record(HOSTS[0], _FAILED), record(HOSTS[1], ping(True))) == []
 
 
+@pytest.mark.parametrize(("others", "becomes"), [("filtered", Status.ANSWERED), ("refused", None)])
+def test_a_doubted_refusal_was_one_where_other_hosts_did_not_refuse(
+    others: str, becomes: Status | None
+) -> None:
+    refused = smtp("refused")
+    doubted = replace(refused, status=Status.FAILED, reason=DOUBTED[Status.ANSWERED])
+    found = anew(record(HOSTS[0], doubted), *(record(ip, smtp(others)) for ip in HOSTS[1:9]))
+    assert [one.observations for one in found] == ([(refused,)] if becomes else [])
+
+
 def test_what_was_settled_is_judged_anew() -> None:
-    doubted = Observation("smtp", "k", Status.FAILED, smtp("filtered").facts, _DOUBTED.reason)
+    doubted = replace(smtp("filtered"), status=Status.FAILED, reason=_DOUBTED.reason)
     found = (record(HOSTS[0], doubted), record(HOSTS[1], smtp("greeting")))
     judge = surveyor([FakeProbe("smtp", [Signal("smtp.filtered")])])
     (judged,) = settled(lambda: found, judge.rejudge)
