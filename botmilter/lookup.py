@@ -28,6 +28,7 @@ import dns.rcode
 import dns.rdata
 import dns.rdtypes.ANY.MX
 import dns.rdtypes.ANY.PTR
+import dns.rdtypes.ANY.SOA
 import dns.rdtypes.ANY.TXT
 import dns.resolver
 
@@ -83,6 +84,9 @@ class Answer:
     """How long it holds; None where the answer did not tell."""
     exists: bool = False
     """Whether the name exists at all (NOERROR), with data of this type or without."""
+    zone: str = ""
+    """Of an answer that there is nothing: the zone that says so and its first server (the SOA
+    record, RFC 2308 section 3)."""
 
 
 class Resolver:
@@ -233,9 +237,18 @@ def _answer(response: dns.message.QueryMessage) -> Answer:
     except dns.exception.DNSException as error:  # a loop of aliases, or an answer to nothing
         raise NameTrouble(f"{type(error).__name__} in the answer") from error
     if chain.answer is None:
-        return Answer((), float(chain.minimum_ttl), exists)
+        return Answer((), float(chain.minimum_ttl), exists, _zone(response))
     texts = tuple(printable(_text(data), _TEXT_AT_MOST) for data in chain.answer)
     return Answer(texts, float(chain.minimum_ttl), True)
+
+
+def _zone(response: dns.message.QueryMessage) -> str:
+    for rrset in response.authority:
+        for data in rrset:
+            if isinstance(data, dns.rdtypes.ANY.SOA.SOA):
+                names = (rrset.name, data.mname)
+                return printable(" ".join(name.to_text(omit_final_dot=True) for name in names))
+    return ""
 
 
 def _text(data: dns.rdata.Rdata) -> str:

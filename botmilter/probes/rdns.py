@@ -25,7 +25,7 @@ _BESIDE = (-2, -1, 1, 2)
 
 class RdnsProbe:
     """Facts: ``names``; ``confirmed`` and ``unchecked`` (the look-up failed), parts of it;
-    ``neighbours``, names by address."""
+    ``neighbours``, names by address; ``zone``, who says so, where there is no name."""
 
     name = "rdns"
     shows_life = False
@@ -60,6 +60,7 @@ class RdnsProbe:
             "confirmed": confirmed,
             "unchecked": unchecked,
             "neighbours": self._ask_beside(found, target.ip, deadline),
+            "zone": pointers.zone,
         }
         return Observation(self.name, key, Status.ANSWERED, facts, ttl_s=pointers.ttl_s)
 
@@ -108,10 +109,12 @@ class RdnsProbe:
 
 
 def holder(seen: Observation) -> str | None:
-    """Who holds the address, as far as its names tell; None where *seen* does not tell."""
+    """Who holds the address, as far as the DNS tells: its names, or where it has none who runs
+    its network's part of the reverse tree.  None where *seen* does not tell."""
     if seen.probe != RdnsProbe.name or seen.status is not Status.ANSWERED:
         return None
-    return " ".join(str(name).lower() for name in seen.facts["names"])
+    names_or_zone = seen.facts["names"] or [seen.facts.get("zone", "")]  # older facts have none
+    return " ".join(str(name).lower() for name in names_or_zone)
 
 
 def _pool_signals(main: str, seen: Observation, ip: IPAddress) -> Iterator[Signal]:

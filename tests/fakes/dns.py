@@ -5,7 +5,8 @@
         dns.lie("loop.example", "A", Lie.SILENCE)
         Resolver(["127.0.0.1"], dns.port)
 
-UDP and TCP, one random port.  What it was not told of does not exist (NXDOMAIN).
+UDP and TCP, one random port.  What it was not told of does not exist (NXDOMAIN); ``zone`` is the
+name and the first server that it then names in an SOA record, nothing until it is set.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class DnsServer:
         self._rows: dict[tuple[str, str], _Row] = {}
         self._default = _Row(exists=False)
         self.asked: list[tuple[str, str]] = []
+        self.zone: tuple[str, str] | None = None
         for (name, kind), values in (rows or {}).items():
             self.answer(name, kind, values)
         self._udp, self._tcp = _pair(address, port)
@@ -211,6 +213,10 @@ class DnsServer:
         kind = dns.rdatatype.to_text(query.question[0].rdtype)
         if not row.exists:
             response.set_rcode(dns.rcode.NXDOMAIN)
+            if self.zone is not None:
+                zone, server = self.zone
+                soa = f"{server} hostmaster.{server} 1 60 60 60 {row.ttl_s}"
+                response.authority.append(dns.rrset.from_text(zone, row.ttl_s, "IN", "SOA", soa))
         if row.alias:
             response.answer.append(
                 dns.rrset.from_text(name, row.ttl_s, "IN", "CNAME", f"{row.alias}.")

@@ -11,7 +11,7 @@ import pytest
 from botmilter.clock import Deadline
 from botmilter.lookup import Resolver
 from botmilter.model import Observation, Status, Target
-from botmilter.probes.rdns import RdnsProbe
+from botmilter.probes.rdns import RdnsProbe, holder
 from tests.fakes.dns import ADDRESS, DnsServer, Lie
 
 IP = ip_address("192.0.2.7")
@@ -46,6 +46,36 @@ def test_a_name_that_leads_elsewhere_is_not(server: DnsServer) -> None:
 def test_no_name_is_evidence(server: DnsServer) -> None:
     seen = look(server)
     assert (seen.status, seen.facts["names"]) == (Status.ANSWERED, [])
+
+
+def test_an_address_without_a_name_has_changed_hands_when_its_network_has(
+    server: DnsServer,
+) -> None:
+    held = set()
+    for zone in [
+        ("2.0.192.in-addr.arpa.", "ns1.a.example."),
+        ("2.0.192.in-addr.arpa.", "NS1.a.example."),
+        ("0.192.in-addr.arpa.", "ns1.a.example."),
+        ("2.0.192.in-addr.arpa.", "ns.b.example."),
+    ]:
+        server.zone = zone
+        held.add(holder(look(server)))
+    assert held == {
+        "2.0.192.in-addr.arpa ns1.a.example",
+        "0.192.in-addr.arpa ns1.a.example",
+        "2.0.192.in-addr.arpa ns.b.example",
+    }
+
+
+def test_an_address_with_a_name_has_changed_hands_when_the_name_has(server: DnsServer) -> None:
+    server.zone = ("2.0.192.in-addr.arpa.", "ns1.a.example.")
+    server.answer(NAME, "PTR", ["Mail.a.example."])
+    assert holder(look(server)) == "mail.a.example"
+
+
+def test_facts_of_before_there_was_a_zone_tell_of_names_only() -> None:
+    seen = Observation("rdns", str(IP), Status.ANSWERED, {"names": []})
+    assert holder(seen) == ""
 
 
 @pytest.mark.parametrize("lie", [Lie.SILENCE, Lie.SERVFAIL, Lie.ALIAS_LOOP, Lie.WRONG_QUESTION])
