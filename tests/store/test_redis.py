@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def test_a_unix_socket_and_a_password(tmp_path: Path, opened: Opener) -> None:
         assert "s3" not in str(caught.value)
 
 
-def test_tls(tmp_path: Path, opened: Opener) -> None:
-    port = free_port()
+@pytest.fixture
+def tls(tmp_path: Path) -> Tls:
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
         [find("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
@@ -82,47 +83,91 @@ def test_tls(tmp_path: Path, opened: Opener) -> None:
          "-keyout", str(key), "-out", str(cert)],
         check=True, capture_output=True,
     )  # fmt: skip
-    options = ["--tls-port", str(port), "--tls-cert-file", str(cert), "--tls-key-file", str(key)]
-    options += ["--tls-auth-clients", "no", "--tls-ca-cert-file", str(cert)]
-    command = [find("redis-server"), "--port", "0", "--bind", "127.0.0.1", *options]
-    with running(command, lambda: listens(port), tmp_path):
-        assert works(opened(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={cert}"))
+    return Tls(key, cert)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """A certificate for 127.0.0.1 that vouches for itself."""
+
+    key: Path
+    cert: Path
+
+    def on(self, port: int, **more: str) -> list[str]:
+        """What makes a Redis server speak nothing else on *port*."""
+        settings = {
+            "port": "0",
+            "tls-port": str(port),
+            "tls-cert-file": str(self.cert),
+            "tls-key-file": str(self.key),
+            "tls-ca-cert-file": str(self.cert),
+            "tls-auth-clients": "no",
+            **{name.replace("_", "-"): value for name, value in more.items()},
+        }
+        return [word for name, value in settings.items() for word in (f"--{name}", value)]
+
+
+def test_tls(tmp_path: Path, opened: Opener, tls: Tls) -> None:
+    port = free_port()
+    with redis(tmp_path, port, *tls.on(port)):
+        assert works(opened(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tls.cert}"))
         with pytest.raises(StoreError, match="certificate"):
             opened(f"rediss://127.0.0.1:{port}/0").put(seen(), 60)
 
 
-def test_sentinel_leads_to_the_master(tmp_path: Path, opened: Opener) -> None:
+@pytest.mark.parametrize("by_tls", [False, True], ids=["plain", "tls"])
+def test_sentinel_leads_to_the_master(
+    tmp_path: Path, opened: Opener, tls: Tls, by_tls: bool
+) -> None:
     port, sentinel = free_port(), free_port()
     config = tmp_path / "sentinel.conf"
     config.write_text(
         f"port {sentinel}\nsentinel monitor mymaster 127.0.0.1 {port} 1\n"
         "sentinel auth-pass mymaster s3@:\n"
     )
-    command = [find("redis-server"), str(config), "--sentinel"]
+    master, command = [], [find("redis-server"), str(config), "--sentinel"]
+    scheme, query = "redis", ""
+    if by_tls:
+        master, command = tls.on(port), [*command, *tls.on(sentinel, tls_replication="yes")]
+        scheme, query = "rediss", f"?ssl_ca_certs={tls.cert}"
     with (
-        redis(tmp_path, port, "--requirepass", "s3@:"),
+        redis(tmp_path, port, "--requirepass", "s3@:", *master),
         running(command, lambda: listens(sentinel), tmp_path),
     ):
-        assert works(opened(f"redis+sentinel://:s3%40%3A@127.0.0.1:{sentinel}/mymaster/0"))
+        place = f"127.0.0.1:{sentinel}"
+        assert works(opened(f"{scheme}+sentinel://:s3%40%3A@{place}/mymaster/0{query}"))
         with pytest.raises(StoreError):
-            opened(f"redis+sentinel://127.0.0.1:{sentinel}/mymaster/0").put(seen(), 60)
+            opened(f"{scheme}+sentinel://{place}/mymaster/0{query}").put(seen(), 60)
         with pytest.raises(StoreError):
-            opened(f"redis+sentinel://127.0.0.1:{sentinel}/another").put(seen(), 60)
+            opened(f"{scheme}+sentinel://{place}/another{query}").put(seen(), 60)
+        if by_tls:
+            with pytest.raises(StoreError):
+                opened(f"rediss+sentinel://:s3%40%3A@{place}/mymaster/0").put(seen(), 60)
 
 
-def test_a_cluster(tmp_path: Path, opened: Opener) -> None:
+@pytest.mark.parametrize("by_tls", [False, True], ids=["plain", "tls"])
+def test_a_cluster(tmp_path: Path, opened: Opener, tls: Tls, by_tls: bool) -> None:
     port = free_port()
-    with redis(tmp_path, port, "--cluster-enabled", "yes", "--cluster-port", str(free_port())):
-        cli = [find("redis-cli"), "-p", str(port)]
+    options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+    cli = [find("redis-cli"), "-p", str(port)]
+    url = f"redis+cluster://127.0.0.1:{port}"
+    if by_tls:
+        options += tls.on(port, tls_cluster="yes")
+        cli += ["--tls", "--cacert", str(tls.cert)]
+        url = f"rediss+cluster://127.0.0.1:{port}?ssl_ca_certs={tls.cert}"
+    with redis(tmp_path, port, *options):
         subprocess.run([*cli, "cluster", "addslotsrange", "0", "16383"], check=True)
         end = time.monotonic() + 10
         while b"cluster_state:ok" not in subprocess.check_output([*cli, "cluster", "info"]):
             assert time.monotonic() < end
             time.sleep(0.05)
-        store = opened(f"redis+cluster://127.0.0.1:{port}")
+        store = opened(url)
         assert works(store)
         store.release("k")
         assert store.claim("k", 60)
+        if by_tls:
+            with pytest.raises(StoreError):
+                opened(f"rediss+cluster://127.0.0.1:{port}").put(seen(), 60)
 
 
 def test_a_cluster_that_is_away_at_the_start_is_found_later(tmp_path: Path, opened: Opener) -> None:
