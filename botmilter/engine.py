@@ -74,6 +74,12 @@ class Engine:
 
     # -- the calls ------------------------------------------------------------------------------
 
+    def knows(self, target: Target, policy: Policy) -> bool:
+        """Whether the verdict over *target* stands.  3 us."""
+        return self._standings.find(target, policy) is not None and not self._memory.is_opted_out(
+            target.ip
+        )
+
     def begin(self, origin: Origin, policy: Policy, sender_domain: str | None = None) -> Ticket:
         """Look in the cache, start what is missing, return at once.
 
@@ -106,7 +112,7 @@ class Engine:
         said = tuple(signals)
         if (standing := ticket.standing) is not None and ticket.target is not None:
             if standing.signals == said:
-                return replace(standing.verdict, origin=ticket.origin)
+                return standing.verdict.of(ticket.origin)
             self._look_around(ticket, ticket.target)
         started = time.monotonic()
         with ticket.changed:

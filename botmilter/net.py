@@ -72,6 +72,8 @@ class NetworkSet:
             self._by_size.setdefault((network.version, unused), set()).add(first)
 
     def __contains__(self, ip: IPAddress) -> bool:
+        if not self._by_size:
+            return False
         ip = canonical(ip)
         number = int(ip)
         return any(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botmilter import header
-from botmilter.milter.app import _value
+from botmilter.milter.app import _line, _word
+from botmilter.milter.base import Judgement
 from botmilter.milter.judge import log_fields
 from botmilter.model import (
     IPAddress,
@@ -51,12 +52,15 @@ def test_a_header_field_is_printable_ascii_and_folded_properly(
         assert len(value) < 4000
 
 
-@given(IPS, st.lists(TEXT, min_size=1, max_size=12), st.sampled_from(Label), st.floats())
-def test_a_log_line_is_one_line_of_printable_ascii(
-    ip: IPAddress, texts: list[str], label: Label, score: float
+@given(IPS, st.lists(TEXT, min_size=1, max_size=12), st.sampled_from(Label), st.floats(), TEXT)
+def test_a_log_line_is_one_line_of_words_of_printable_ascii(
+    ip: IPAddress, texts: list[str], label: Label, score: float, queue_id: str
 ) -> None:
     fields = log_fields(verdict(ip, texts, label, score))
-    assert all(LINE.fullmatch(_value(text)) and " " not in _value(text) for text in fields.values())
+    line = _line(Judgement((), fields), queue_id, 0.0)
+    assert LINE.fullmatch(line)
+    assert len(line) <= 2000
+    assert not any(" " in _word(text) for text in fields.values())
 
 
 @given(IPS, st.floats(min_value=0.01, max_value=3600))

@@ -94,6 +94,7 @@ def service(chosen: Settings) -> Service:
         make_judge=lambda client, uplink: _judge(chosen, client, uplink, key, store),
         query=_query(chosen, store),
         log_level=chosen.log.level.upper(),
+        log_mail=_mail_log(chosen),
         observing=observing.wanted(chosen),
     )
 
@@ -205,6 +206,13 @@ def _look_regularly(memory: Memory) -> None:
     while True:
         memory.look()
         time.sleep(LOOK_EVERY_S)
+
+
+def _mail_log(chosen: Settings) -> Callable[[str], None] | None:
+    if logging.getLevelName(chosen.log.level.upper()) > logging.INFO:
+        return None
+    own = (one for one in logging.getLogger().handlers if isinstance(one, StderrHandler))
+    return next((handler.info for handler in own), logging.info)
 
 
 def _worker_count(wanted: int | str) -> int:

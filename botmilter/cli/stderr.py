@@ -24,33 +24,44 @@ class StderrHandler(logging.Handler):
         self._closing = ExitStack()
         self._write = _writer(fd, self._closing)
         self._lost = 0
+        self._info = (0, "")
 
     def close(self) -> None:
         self._closing.close()
         super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
-        lost = self._lost
-        if lost:
-            told = f"{lost} lines of the log are lost: nobody read standard error"
-            if self._put(logging.makeLogRecord({**record.__dict__, **_note(told)})):
+        self._put(self.format(record))
+
+    def info(self, text: str) -> None:
+        """A line of level INFO, in a third of the time that one through ``logging`` takes; the
+        level is not looked at."""
+        pid, begin = self._info
+        if pid != os.getpid():
+            begin = self.format(_record(logging.INFO, ""))
+            self._info = (os.getpid(), begin)
+        assert self.lock is not None
+        with self.lock:
+            self._put(begin + text)
+
+    def _put(self, line: str) -> None:
+        try:
+            if self._lost:
+                told = f"{self._lost} lines of the log are lost: nobody read standard error"
+                self._write_line(self.format(_record(logging.WARNING, told)))
                 self._lost = 0
-        if self._lost or not self._put(record):
+            self._write_line(line)
+        except OSError:  # no room, or its reader is gone
             self._lost += 1
 
-    def _put(self, record: logging.LogRecord) -> bool:
-        line = f"{self.format(record)}\n".encode("ascii", "backslashreplace")
-        try:
-            self._write(line)
-        except OSError:  # no room, or its reader is gone
-            return False
-        return True
+    def _write_line(self, line: str) -> None:
+        self._write(f"{line}\n".encode("ascii", "backslashreplace"))
 
 
-def _note(text: str) -> dict[str, object]:
-    level = logging.WARNING
-    shown = {"levelno": level, "levelname": logging.getLevelName(level)}
-    return {"msg": text, "args": None, "exc_info": None, "exc_text": None, **shown}
+def _record(level: int, text: str) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {"levelno": level, "levelname": logging.getLevelName(level), "msg": text}
+    )
 
 
 def _writer(fd: int, closing: ExitStack) -> Callable[[bytes], object]:

@@ -30,7 +30,7 @@ import milter
 
 from botmilter.action import Action, Kind
 from botmilter.milter.base import Begun, Judge, Judgement, Start
-from botmilter.milter.session import Macros, Session, Transaction, forged
+from botmilter.milter.session import Session, Transaction, forged
 from botmilter.net import printable
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,11 @@ _QUIET = (
 #: Longest packet taken from the MTA.  libmilter's 64 kB would cut the connection at one long
 #: header field, and with it lose the verdict; MTAs limit a header to far less than this.
 _PACKET_LIMIT = 4 * 1024 * 1024
+
+
+#: Of the log.
+_LINE_AT_MOST = 2000
+_WORD_AT_MOST = 200
 
 
 class Context(Protocol):
@@ -96,9 +101,13 @@ class App:
     """The callbacks over one judge.  Called from many threads, for a connection from one at a
     time."""
 
-    def __init__(self, judge: Judge, start: Start) -> None:
+    def __init__(
+        self, judge: Judge, start: Start, log_mail: Callable[[str], None] | None = log.info
+    ) -> None:
+        """*log_mail* takes the line for each mail, printable ASCII; None: nobody wants it."""
         self._judge = judge
         self._start = start
+        self._log_mail = log_mail
         self.actions = ACTIONS | (milter.QUARANTINE if judge.may_quarantine else 0)
         self._open = 0
         self._lock = threading.Lock()
@@ -161,13 +170,14 @@ class App:
         for name, place in forged(connection.headers, self._judge.own_names):
             ctx.chgheader(name, place, "")
         started = time.monotonic()
-        mail = connection.transaction(_macros(ctx))
+        mail = _transaction(connection, ctx)
         judgement = self._judged(ctx, mail, connection.begun)
         connection.begun = None
         connection.headers = []
         for name, text in judgement.headers:
             ctx.addheader(name, text)
-        _log_line(judgement, mail.hop.id, time.monotonic() - started)
+        if self._log_mail is not None:
+            self._log_mail(_line(judgement, mail.hop.id, time.monotonic() - started))
         return _performed(ctx, judgement.action)
 
     def abort(self, ctx: Context) -> int:
@@ -193,7 +203,9 @@ class App:
 
     def _begin(self, ctx: Context, connection: Connection) -> None:
         connection.abandon()
-        connection.begun = self._judge.begin(connection.transaction(_macros(ctx)))
+        if self._judge.knows(connection):
+            return
+        connection.begun = self._judge.begin(_transaction(connection, ctx))
 
     def _judged(self, ctx: Context, mail: Transaction, begun: Begun | None) -> Judgement:
         try:
@@ -283,22 +295,25 @@ def _performed(ctx: Context, action: Action) -> int:
     return int(_REPLIES.get(action.kind, milter.CONTINUE))
 
 
-def _macros(ctx: Context) -> Macros:
+def _transaction(session: Session, ctx: Context) -> Transaction:
     def macro(name: str) -> str | None:
         try:
             return ctx.getsymval(name)
         except UnicodeDecodeError as error:  # pymilter decodes strictly; the value is there
             return error.object.decode("latin-1")
 
-    return macro
+    try:
+        return session.transaction(ctx.getsymval)
+    except UnicodeDecodeError:
+        return session.transaction(macro)
 
 
-def _log_line(judgement: Judgement, queue_id: str | None, spent_s: float) -> None:
-    if log.isEnabledFor(logging.INFO):
-        pairs = {"qid": queue_id or "-", **judgement.log, "spent_ms": f"{spent_s * 1000:.0f}"}
-        log.info(" ".join(f"{key}={_value(text)}" for key, text in pairs.items()))
+def _line(judgement: Judgement, queue_id: str | None, spent_s: float) -> str:
+    pairs = {"qid": queue_id or "-", **judgement.log, "spent_ms": f"{spent_s * 1000:.0f}"}
+    words = [f"{key}={_word(text)}" for key, text in pairs.items()]
+    return printable(" ".join(words), _LINE_AT_MOST)
 
 
-def _value(text: str) -> str:
-    """*text* as one word of printable ASCII."""
-    return printable(text).replace(" ", "_") or "-"
+def _word(text: str) -> str:
+    """*text* as one word of a line."""
+    return text[:_WORD_AT_MOST].replace(" ", "_") or "-"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from botmilter.action import MARK, Action
-from botmilter.milter.session import Transaction
+from botmilter.milter.session import Session, Transaction
 from botmilter.model import Verdict
 
 #: When a judgement begins, at the latest at the end of the mail: as the client connects, at DATA,
@@ -55,6 +55,10 @@ class Judge(Protocol):
     @property
     def own_names(self) -> frozenset[str]:
         """Names of header fields that only we may set, lower case."""
+
+    def knows(self, session: Session) -> bool:
+        """Whether the verdict over the client itself stands, so that an early begin gains
+        nothing.  Cheaper than a transaction."""
 
     def begin(self, mail: Transaction) -> Begun | None:
         """Start what can be started with what is known so far.  Never waits."""

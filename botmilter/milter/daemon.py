@@ -70,6 +70,8 @@ class Service:
     query: QueryService | None = None
     log_level: str = "INFO"
     """Least urgent level that is logged."""
+    log_mail: Callable[[str], None] | None = log.info
+    """Where a worker sends its line for each mail; None: nowhere."""
     observing: Observing | None = None
 
 
@@ -206,7 +208,7 @@ class Daemon:
                 _keep_to_one_cpu(number)
             privileged.become(service.user)
             judge = service.make_judge(PrivilegedClient(ours), self._uplink.sending)
-            filter_app = app.App(judge, service.start)
+            filter_app = app.App(judge, service.start, service.log_mail)
             grace_s = service.stop_grace_s
             return worker.Worker(filter_app, self._listener, control, grace_s).run()
 

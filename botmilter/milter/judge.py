@@ -8,8 +8,8 @@ from botmilter import action, header, plan, received, seal
 from botmilter.engine import Engine
 from botmilter.inquiry import Policy, Ticket
 from botmilter.milter.base import Begun, Judgement
-from botmilter.milter.session import Transaction
-from botmilter.model import Chain, IPAddress, Label, Origin, OriginWhy, Trust, Verdict
+from botmilter.milter.session import Session, Transaction
+from botmilter.model import Chain, IPAddress, Label, Origin, OriginWhy, Target, Trust, Verdict
 from botmilter.net import LOOPBACK, is_in
 from botmilter.received import forgery, origin
 
@@ -44,6 +44,13 @@ class MailJudge:
     @property
     def own_names(self) -> frozenset[str]:
         return header.own_names(self._prefix)
+
+    def knows(self, session: Session) -> bool:
+        ip = session.client.ip
+        if ip is None:
+            return False
+        target = Target(ip, session.helo, session.sender_domain)
+        return self._engine.knows(target, self._policy)
 
     def begin(self, mail: Transaction) -> Ticket | None:
         """None unless the origin is certain by now: before the header is there, it is only where

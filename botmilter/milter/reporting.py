@@ -112,6 +112,7 @@ class RecordedJudge:
         self.failed = judge.failed
         self.own_names = judge.own_names
         self.begin = judge.begin
+        self.knows = judge.knows
 
     def judge(
         self,

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from ipaddress import ip_network
 
 from botmilter.model import Chain, Hop, HopKind, HopSource, IPAddress, Origin, Signal, Trust
@@ -137,10 +138,20 @@ def _no_dot(case: Case) -> Iterator[Signal]:
         yield Signal("helo.no_dot", detail=f"greets as {helo}")
 
 
+#: Of a name; the few that stand in most mails are looked at once, longer ones never remembered.
+_NAME_LENGTH = 255
+_NAMES_KEPT = 4096
+
+
 def _stated_address(name: str | None) -> IPAddress | None:
     """The address a HELO or ``by`` is made of, in brackets or without; qmail writes ``?`` for a
     bracket."""
-    return parse_ip(name.strip("[]?").removeprefix("IPv6:")) if name else None
+    return _stated(name) if name and len(name) <= _NAME_LENGTH else None
+
+
+@lru_cache(maxsize=_NAMES_KEPT)
+def _stated(name: str) -> IPAddress | None:
+    return parse_ip(name.strip("[]?").removeprefix("IPv6:"))
 
 
 def _is_ours(ip: IPAddress, case: Case) -> bool:
@@ -206,8 +217,8 @@ def _is_linked(above: Hop, by: str) -> bool:
     stated = _stated_address(by)
     if stated is not None:
         return stated == above.ip or is_in(stated, _INSIDE) or stated == _stated_address(above.helo)
-    names = [_site(name) for name in (above.rdns, above.helo) if name and _is_public_name(name)]
-    return not names or not _is_public_name(by) or _site(by) in names
+    sites = [site for name in (above.rdns, above.helo) if name and (site := _public_site(name))]
+    return not sites or (_public_site(by) or sites[0]) in sites
 
 
 def _names(hop: Hop) -> str:
@@ -220,15 +231,18 @@ _PRIVATE_SUFFIXES = (
 )  # fmt: skip
 
 
-def _is_public_name(name: str) -> bool:
-    name = name.lower().rstrip(".")
-    tail = name.rpartition(".")[2]
-    return "." in name and tail.isalpha() and not name.endswith(_PRIVATE_SUFFIXES)
+def _public_site(name: str) -> str:
+    """The part of a public name that one organisation owns, nearly enough: ``example.co.uk``;
+    empty where *name* is none."""
+    return _site(name) if len(name) <= _NAME_LENGTH else ""
 
 
+@lru_cache(maxsize=_NAMES_KEPT)
 def _site(name: str) -> str:
-    """The part of a name that one organisation owns, nearly enough: ``example.co.uk``."""
-    labels = name.lower().rstrip(".").split(".")
+    name = name.lower().rstrip(".")
+    labels = name.split(".")
+    if len(labels) < 2 or not labels[-1].isalpha() or name.endswith(_PRIVATE_SUFFIXES):
+        return ""
     keep = 3 if len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= 3 else 2
     return ".".join(labels[-keep:])
 
@@ -255,7 +269,9 @@ def _bad_zone(case: Case) -> Iterator[Signal]:
 
 
 def _bad_date(case: Case) -> Iterator[Signal]:
-    received = next((hop.at for hop in reversed(case.believed) if hop.at is not None), None)
+    received = case.border.at  # nearly always
+    if received is None:
+        received = next((hop.at for hop in reversed(case.believed) if hop.at is not None), None)
     for hop in case.claimed:
         if hop.at is None:
             if hop.at_defect in (dates.UNREADABLE, dates.IMPOSSIBLE):
@@ -309,8 +325,11 @@ def _false_by(case: Case) -> Iterator[Signal]:
 
 
 def _house(by: str | None) -> House | None:
-    if by is None:
-        return None
+    return _house_of(by) if by is not None and len(by) <= _NAME_LENGTH else None
+
+
+@lru_cache(maxsize=_NAMES_KEPT)
+def _house_of(by: str) -> House | None:
     name = by.lower().rstrip(".")
     return next(
         (house for house in HOUSES if name == house.domain or name.endswith("." + house.domain)),

@@ -102,3 +102,39 @@ def test_a_file_takes_every_line_at_its_end(tmp_path: Path, logger_to: To) -> No
             other.write("another's\n")
         log.info("two")
     assert file.read_text().splitlines() == ["before", "one\\udcff", "another's", "two"]
+
+
+def test_a_line_past_logging_looks_like_one_through_it_in_each_process() -> None:
+    reader, writer = os.pipe()
+    handler = StderrHandler(writer)
+    handler.setFormatter(logging.Formatter("[%(process)d]: %(levelname)s %(message)s"))
+    log = logging.Logger("test")
+    log.addHandler(handler)
+    log.info("by logging")
+    handler.info("past it")
+    if not (child := os.fork()):
+        handler.info("past it")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert lines(reader) == [
+        f"[{os.getpid()}]: INFO by logging",
+        f"[{os.getpid()}]: INFO past it",
+        f"[{child}]: INFO past it",
+    ]
+    handler.close()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_lines_past_logging_are_counted_when_lost_too(ends: tuple[int, int], logger_to: To) -> None:
+    reader, writer = ends
+    (handler,) = logger_to(writer).handlers
+    assert isinstance(handler, StderrHandler)
+    for _ in range(1000):
+        handler.info(LINE)
+    kept = lines(reader)
+    handler.info("again")
+    assert lines(reader) == [
+        f"{1000 - len(kept)} lines of the log are lost: nobody read standard error",
+        "again",
+    ]

@@ -257,6 +257,16 @@ def test_a_mail_is_judged_whenever_judging_starts(
     assert (said["begun"], said["fields"]) == (True, len(headers))
 
 
+@pytest.mark.parametrize("when", ["connect", "data", "headers"])
+def test_nothing_begins_early_for_a_client_that_is_known(
+    start: Callable[..., Filter], when: str
+) -> None:
+    with start(start=when).mta() as mta:
+        mta.connect("198.18.99.99")
+        mta.helo()
+        assert not verdict(mta.deliver(Mail()))["begun"]
+
+
 def test_a_mail_to_two_thousand_gets_its_verdict(running: Filter) -> None:
     verdict(running.send(Mail(recipients=[b"<r@example.org>"] * 2000)))
 

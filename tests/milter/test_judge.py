@@ -15,7 +15,7 @@ from botmilter.clock import Deadline
 from botmilter.config import Settings
 from botmilter.inquiry import Policy, Ticket
 from botmilter.milter.judge import MailJudge
-from botmilter.milter.session import Field, Transaction
+from botmilter.milter.session import Field, Session, Transaction
 from botmilter.model import (
     Hop,
     HopKind,
@@ -63,7 +63,10 @@ def probe() -> Iterator[Probe]:
 
 
 def judge(
-    probe: Probe | None = None, action: Mapping[str, object] | None = None, **trust: object
+    probe: Probe | None = None,
+    action: Mapping[str, object] | None = None,
+    budget_s: float = BUDGET_S,
+    **trust: object,
 ) -> MailJudge:
     settings = Settings.model_validate(
         {
@@ -75,7 +78,7 @@ def judge(
     )
     probes = () if probe is None else (probe,)
     machine = build.machine(settings, probes)
-    policy = Policy(BUDGET_S, frozenset(one.name for one in probes))
+    policy = Policy(budget_s, frozenset(one.name for one in probes))
     return MailJudge(
         machine.engine,
         settings.trust,
@@ -161,6 +164,21 @@ def test_what_was_begun_for_a_host_that_is_not_the_origin_is_abandoned(probe: Pr
     assert begun.abandoned
 
 
+def test_a_client_is_known_while_its_verdict_stands(probe: Probe) -> None:
+    probe.may_answer.set()
+    one = judge(probe)
+    session = Session()
+    assert not one.knows(session)
+    session.connected("pc.example", ("198.18.0.1", 25))
+    session.helo = "pc.example"
+    session.begin_mail(b"<a@example.com>")
+    assert not one.knows(session)
+    one.judge(session.transaction(lambda _: None), None)
+    assert one.knows(session)
+    session.connected("pc.example", ("198.18.0.2", 25))
+    assert not one.knows(session)
+
+
 def test_a_trusted_client_is_not_the_origin_before_its_header_is_seen(probe: Probe) -> None:
     assert judge(probe, networks=["192.0.2.0/24"]).begin(mail("192.0.2.1")) is None
     assert probe.asked == []
@@ -209,7 +227,7 @@ def test_what_never_started_puts_nobody_off() -> None:
         def measure(self, target: Target, deadline: Deadline) -> Observation:
             raise OSError("no more sockets")
 
-    one = judge(Broken(), {"unknown": "tempfail", "suspect": "reject", "bot": "reject"})
+    one = judge(Broken(), {"unknown": "tempfail", "suspect": "reject", "bot": "reject"}, 10.0)
     for number in range(12):  # beyond the failures after which the probe pauses
         said = one.judge(mail(f"198.18.0.{number + 1}"), None)
         assert (said.log["verdict"], said.action.kind) == ("unknown", Kind.TAG)
