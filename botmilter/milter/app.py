@@ -110,11 +110,17 @@ class App:
         self._log_mail = log_mail
         self.actions = ACTIONS | (milter.QUARANTINE if judge.may_quarantine else 0)
         self._open = 0
+        self._judging: set[Connection] = set()
         self._lock = threading.Lock()
 
     @property
     def open_sessions(self) -> int:
         return self._open
+
+    @property
+    def waiting_mails(self) -> int:
+        """How many mails are being judged now."""
+        return len(self._judging)
 
     # -- the callbacks, in the order of a session -----------------------------------------------
 
@@ -171,7 +177,9 @@ class App:
             ctx.chgheader(name, place, "")
         started = time.monotonic()
         mail = _transaction(connection, ctx)
+        self._judging.add(connection)
         judgement = self._judged(ctx, mail, connection.begun)
+        self._judging.discard(connection)
         connection.begun = None
         connection.headers = []
         for name, text in judgement.headers:

@@ -52,6 +52,11 @@ _LOOK_S = 0.1
 
 #: So long may a session be left behind at most.  A nudge costs 30 us.
 _NUDGE_EVERY_S = 0.025
+#: But each nudge brings a thread to one session only, and in a flood dozens are left behind at
+#: once: so in a hurry as long as ever more mails wait.
+_NUDGE_IN_A_HURRY_EVERY_S = 0.002
+_HURRY_S = 0.1
+_MANY_MAILS = 8
 _SESSIONS = 4
 #: libmilter ends sessions that are idle for two hours.
 _NUDGE_AT_LEAST_EVERY_S = 600.0
@@ -130,14 +135,18 @@ class Worker:
         return self._app.open_sessions - self._of_no_mta
 
     def _keep_awake(self, nudge: _Nudge) -> None:
-        idle_s = 0.0
+        idle_s, mails, hurry = 0.0, 0, Deadline.after(0.0)
         try:
             while True:
                 if self._open_sessions or idle_s > _NUDGE_AT_LEAST_EVERY_S:
                     nudge.send()
                     idle_s = 0.0
-                idle_s += _NUDGE_EVERY_S
-                time.sleep(_NUDGE_EVERY_S)
+                before, mails = mails, self._app.waiting_mails
+                if mails > max(before, _MANY_MAILS):
+                    hurry = Deadline.after(_HURRY_S)
+                pause_s = _NUDGE_EVERY_S if hurry.is_over else _NUDGE_IN_A_HURRY_EVERY_S
+                idle_s += pause_s
+                time.sleep(pause_s)
         except OSError as error:
             log.warning("no session with ourselves: %s; a mail may wait twice its budget", error)
 
