@@ -54,7 +54,7 @@ def render(
     return fields_of(value_of(verdict, host), prefix)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def fields_of(said: Value, prefix: str = DEFAULT_PREFIX) -> tuple[tuple[str, str], ...]:
     """The fields that say *said*, in order: (name, folded value).
 

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 2
 BUSY_MS = 200
 _BUSY_LOOK_S = 0.01
+#: SQLite's own would be 2 MiB for each connection, and grow for ten thousand hosts; what is asked
+#: for often is in this process's memory already.
+_CACHE_KIB = 256
 
 #: Rows read, or looked at for deleting, while others wait for this process's connection.
 _PAGE = 500
@@ -310,6 +313,7 @@ class SqliteStore:
                 )
             db.text_factory = bytes  # what is no UTF-8 is one broken row, not an error of SQLite's
             db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             if version < SCHEMA_VERSION:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.executescript(_SCHEMA)

@@ -34,6 +34,8 @@ BOTS_KEPT = 100
 _ORIGINS_AT_ONCE = 200
 _ROWS_AT_MOST = 5_000
 _BUSY_MS = 500
+#: SQLite would keep 2 MiB of what is only written; see also :mod:`botmilter.store.sqlite`.
+_CACHE_KIB = 128
 
 #: Words of :mod:`botmilter.counters` that are kept; the others are for metrics alone.
 _KEPT = frozenset({"mails", "sealed", "failures", "lookups", "probes"})
@@ -204,6 +206,7 @@ class SqliteTally:
             self.path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
         )
         db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         db.execute("PRAGMA synchronous = OFF")  # statistics; the process may be killed all the same
         db.executescript(_SCHEMA)
         return db
