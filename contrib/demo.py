@@ -60,9 +60,9 @@ provider gave it a name out of a customer pool, and nothing answers on its port 
     Scene(
         "A proper mail server",
         f"""\
-A Linux server, {worlds.MAIL_SERVER.ip}.  For it speak a mail service on port 25 and a name that
-leads back to it, with which it also greets; after that nmap could change nothing and is not
-started.""",
+A Linux server, {worlds.MAIL_SERVER.ip}.  For it speak a mail service on port 25, a name that
+leads back to it and the sender's own domain.  The wait ends as soon as enough has answered; what
+had not by then stands under missing=, nmap always, which is not started here.""",
         Letter(
             worlds.MAIL_SERVER.ip,
             helo=worlds.MAIL_SERVER.names[0],
