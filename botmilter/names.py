@@ -58,8 +58,16 @@ _NOT = Likeness()
 
 
 @cache
-def _suffixes(only_icann: bool) -> PublicSuffixList:
+def _suffixes(*, only_icann: bool) -> PublicSuffixList:
     return PublicSuffixList(only_icann=only_icann)
+
+
+def load() -> None:
+    """Read the public suffix list now and not when the first mail waits for it: 0.2 s of CPU, and
+    again for each thread that comes meanwhile."""
+    _suffixes(only_icann=False)
+    _suffixes(only_icann=True)
+    _list_of_known()
 
 
 def clean(name: str) -> str:
@@ -85,7 +93,7 @@ def same_organisation(one: str, other: str) -> bool:
 def _registered(name: str, *, only_icann: bool) -> str | None:
     if "." not in name or parse_ip(name) is not None:
         return None
-    return _suffixes(only_icann).privatesuffix(name)
+    return _suffixes(only_icann=only_icann).privatesuffix(name)
 
 
 def _ends_in_known_domain(name: str) -> bool:

@@ -157,6 +157,18 @@ def test_the_registered_domain(name: str, domain: str | None) -> None:
     assert names.registered_domain(name) == domain
 
 
+def test_the_list_of_suffixes_is_not_read_while_a_mail_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names.load()
+    monkeypatch.setattr(names, "PublicSuffixList", None)
+    assert names.registered_domain("mx1.example.co.uk") == "example.co.uk"
+    assert names.same_organisation("a.example.org", "b.example.org")
+    for name in ("pool-7.isp.example.net", "mail.example.co.uk", "printer.lan", "1.2.3.4.bb.test"):
+        names.is_dynamic(name, None)
+        names.helo_signals(name, None, None)
+
+
 def neighbours(template: str, at: range) -> dict[IPAddress, str]:
     return {IPv4Address(f"198.51.100.{last}"): template.format(last) for last in at}
 

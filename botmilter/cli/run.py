@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from botmilter import names
 from botmilter.cli import build, observing
 from botmilter.cli.answers import Answers
 from botmilter.cli.common import config_options, settings
@@ -61,6 +62,8 @@ def command(config_file: Path | None, overrides: tuple[str, ...]) -> None:
     _log_to_stderr(chosen)
     for shortcoming in _shortcomings(chosen):
         log.warning("%s", shortcoming)
+
+    names.load()  # before there are workers: they share it
 
     def load() -> Service:
         return service(settings(config_file, overrides))

@@ -79,11 +79,13 @@ def _writer(fd: int, closing: ExitStack) -> Callable[[bytes], object]:
             own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             closing.callback(os.close, own)
             return lambda line: os.write(own, line)
+    if stat.S_ISREG(mode):
+        return lambda line: os.write(fd, line)
     return lambda line: _write_if_ready(fd, line)
 
 
 def _write_if_ready(fd: int, line: bytes) -> None:
-    """A stopped terminal (Ctrl-S) is not ready; a file always is."""
+    """A stopped terminal (Ctrl-S) is not ready."""
     if not select.select([], [fd], [], 0)[1]:
         raise BlockingIOError
     os.write(fd, line)

@@ -14,8 +14,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from botmilter import header
+from botmilter import header, names
+from botmilter.cli import run
+from botmilter.milter.daemon import Daemon
 from botmilter.model import Label, Observation, Status
 from botmilter.store.sqlite import SqliteStore
 from tests.fakes.mta import Delivery, Mail, send_one
@@ -76,6 +79,16 @@ def test_mail_of_the_machine_itself_is_exempt_and_forgeries_go_there_too(
     delivery = send_one(filter_socket, mail, ip="127.0.0.1")
     assert said(delivery).label is Label.EXEMPT
     assert [name for name, _ in delivery.headers] == [b"X-Bot-Verdict"]
+
+
+def test_the_list_of_suffixes_is_read_before_there_are_workers(
+    monkeypatch: pytest.MonkeyPatch, config: Path
+) -> None:
+    read: list[bool] = []
+    monkeypatch.setattr(names, "load", lambda: read.append(True))
+    monkeypatch.setattr(Daemon, "run", lambda _: 0 if read else 1)
+    done = CliRunner().invoke(run.command, ["--config", str(config)])
+    assert done.exit_code == 0, done.output
 
 
 def test_a_missing_nmap_and_privilege_are_said_before_the_first_mail(
