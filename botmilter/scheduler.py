@@ -149,10 +149,12 @@ class _Timers:
     def add(self, delay_s: float, call: Callable[[], None]) -> None:
         with self._changed:
             self._count += 1
-            heapq.heappush(self._heap, (time.monotonic() + delay_s, self._count, call))
+            entry = (time.monotonic() + delay_s, self._count, call)
+            heapq.heappush(self._heap, entry)
             if self._count == 1:
                 threading.Thread(target=self._run, name="timers", daemon=True).start()
-            self._changed.notify()
+            if self._heap[0] is entry:
+                self._changed.notify()
 
     def _run(self) -> None:
         while True:
