@@ -18,7 +18,7 @@ from dataclasses import replace
 from botmilter import plan, score
 from botmilter.clock import Deadline
 from botmilter.counters import UNRECORDED, Recorder
-from botmilter.inquiry import Policy, Ticket
+from botmilter.inquiry import Policy, Ticket, target_of
 from botmilter.measuring import Catch, Measurer, Points, interpret, not_run
 from botmilter.memory import Memory
 from botmilter.model import IPAddress, Label, Observation, Origin, Signal, Status, Target, Verdict
@@ -80,14 +80,25 @@ class Engine:
             target.ip
         )
 
-    def begin(self, origin: Origin, policy: Policy, sender_domain: str | None = None) -> Ticket:
+    def begin(
+        self,
+        origin: Origin,
+        policy: Policy,
+        sender_domain: str | None = None,
+        instead_of: Ticket | None = None,
+    ) -> Ticket:
         """Look in the cache, start what is missing, return at once.
 
-        A second ``begin`` for the same host joins what the first one started.
+        A second ``begin`` for the same host joins what the first one started; *instead_of* is
+        given up; if it is for the same host, nmap has waited for the cheap probes since then.
         """
-        target = _target(origin, sender_domain)
+        target = target_of(origin, sender_domain)
         probes = [probe for probe in self._probes if probe.name in policy.probes]
         ticket = Ticket(origin, target, policy, probes if target is not None else ())
+        if instead_of is not None:
+            instead_of.abandon()
+            if instead_of.origin.ip == origin.ip:
+                ticket.began = instead_of.began
         if target is not None:
             if not self._memory.is_opted_out(target.ip):
                 ticket.standing = self._standings.find(target, policy)
@@ -128,7 +139,7 @@ class Engine:
         """Judge *origin* by facts measured before.  No packet, no waiting."""
         known = {one.probe: one for one in seen}
         probes = [probe for probe in self._probes if probe.name in known]
-        ticket = Ticket(origin, _target(origin, None), Policy(0.0, frozenset(known)), probes)
+        ticket = Ticket(origin, target_of(origin, None), Policy(0.0, frozenset(known)), probes)
         ticket.mail_signals = tuple(signals)
         return self._verdict(ticket, known, 0.0)
 
@@ -168,7 +179,8 @@ class Engine:
         if not keys:
             return
         if not ticket.settled:
-            self._scheduler.later(ticket.policy.settle_s, lambda: self._settle(ticket))
+            settle_s = ticket.began + ticket.policy.settle_s - time.monotonic()
+            self._scheduler.later(settle_s, lambda: self._settle(ticket))
         if self._memory.is_local:
             self._recorder.recalled("nowhere", len(keys))
             self._advance(ticket)
@@ -341,10 +353,3 @@ class Engine:
             return sum(self._rules.weight(signal.name) * signal.strength for signal in found)
 
         return points
-
-
-def _target(origin: Origin, sender_domain: str | None) -> Target | None:
-    """What is to be probed; None where nothing is: no origin, or an exempt one."""
-    if origin.ip is None or origin.why.is_exempt:
-        return None
-    return Target(origin.ip, origin.hop.helo if origin.hop is not None else None, sender_domain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,7 @@ class Ticket:
         self.target = target
         self.policy = policy
         self.probes = {probe.name: probe for probe in probes}
+        self.began = time.monotonic()
         self.changed = threading.Condition()
         self.seen: dict[str, Observation] = {}
         self.running: set[str] = set()
@@ -67,3 +69,10 @@ class Ticket:
         """What is known now, in the probes' order."""
         with self.changed:
             return tuple(self.seen[name] for name in self.probes if name in self.seen)
+
+
+def target_of(origin: Origin, sender_domain: str | None) -> Target | None:
+    """What is to be probed; None where nothing is: no origin, or an exempt one."""
+    if origin.ip is None or origin.why.is_exempt:
+        return None
+    return Target(origin.ip, origin.hop.helo if origin.hop is not None else None, sender_domain)

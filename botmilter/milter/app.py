@@ -46,7 +46,8 @@ _UNUSED_BY_START: dict[Start, int] = {
     "data": 0,
     "headers": milter.P_NODATA,
 }
-#: The steps to which we do not reply.
+#: The steps to which we do not reply, less one that must not lie in the MTA's buffer: Postfix
+#: writes what wants no answer together with the next that does, at DATA.
 _QUIET = (
     milter.P_NR_CONN
     | milter.P_NR_HELO
@@ -55,6 +56,8 @@ _QUIET = (
     | milter.P_NR_HDR
     | milter.P_NR_EOH
 )
+
+_ANSWERED_BY_START: dict[Start, int] = {"connect": milter.P_NR_CONN, "data": 0, "headers": 0}
 
 #: Longest packet taken from the MTA.  libmilter's 64 kB would cut the connection at one long
 #: header field, and with it lose the verdict; MTAs limit a header to far less than this.
@@ -130,7 +133,9 @@ class App:
             log.error("the MTA does not let us add and delete header fields: nothing is marked")
         elif offered_actions & self.actions != self.actions:
             log.error("the MTA does not let us quarantine: the mails pass, marked")
-        quiet = _QUIET if offered_steps & _QUIET == _QUIET else 0
+        quiet = _QUIET & ~_ANSWERED_BY_START[self._start]
+        if offered_steps & quiet != quiet:
+            quiet = 0
         unused = _UNUSED | _UNUSED_BY_START[self._start]
         options[:] = [offered_actions & self.actions, offered_steps & (unused | quiet), 0, 0]
         self._opened(ctx, milter.NOREPLY if quiet else milter.CONTINUE)
@@ -139,9 +144,10 @@ class App:
     def connect(self, ctx: Context, host: str, family: int, address: object) -> int:
         connection = self._connection(ctx)
         connection.connected(host, address)
-        if self._start == "connect":
-            self._begin(ctx, connection)
-        return connection.reply
+        if self._start != "connect":
+            return connection.reply
+        self._begin(ctx, connection)
+        return int(milter.CONTINUE)
 
     def hello(self, ctx: Context, helo: str) -> int:
         connection = self._connection(ctx)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from botmilter import action, header, plan, received, seal
 from botmilter.engine import Engine
-from botmilter.inquiry import Policy, Ticket
+from botmilter.inquiry import Policy, Ticket, target_of
 from botmilter.milter.base import Begun, Judgement
 from botmilter.milter.session import Session, Transaction
 from botmilter.model import Chain, IPAddress, Label, Origin, OriginWhy, Target, Trust, Verdict
@@ -123,12 +123,12 @@ class MailJudge:
         return chain, origin.find(chain, self._trust)
 
     def _ticket(self, mail: Transaction, found: Origin, begun: Begun | None) -> Ticket:
-        """The ticket begun before, if it is for this origin."""
-        if isinstance(begun, Ticket) and begun.origin.ip == found.ip:
-            return begun
-        if begun is not None:
-            begun.abandon()
-        return self._engine.begin(found, self._policy, mail.sender_domain)
+        """The ticket begun before, if it is for this origin and all that the mail says of it: at
+        connect neither HELO nor sender were known.  A new one joins what that one started."""
+        before = begun if isinstance(begun, Ticket) else None
+        if before is not None and before.target == target_of(found, mail.sender_domain) is not None:
+            return before
+        return self._engine.begin(found, self._policy, mail.sender_domain, before)
 
 
 def _values(mail: Transaction, name: str) -> list[str]:

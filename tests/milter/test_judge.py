@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,7 @@ class Probe:
     def __init__(self) -> None:
         self.may_answer = threading.Event()
         self.asked: list[str] = []
+        self.understood_of: Target | None = None
 
     def store_key(self, target: Target) -> str:
         return str(target.ip)
@@ -52,6 +54,7 @@ class Probe:
         return Observation(self.name, self.store_key(target), Status.ANSWERED)
 
     def interpret(self, seen: Observation, target: Target) -> Sequence[Signal]:
+        self.understood_of = target
         return tuple(Signal(name) for name in sorted(self.signals))
 
 
@@ -153,6 +156,21 @@ def test_what_was_begun_early_is_used_for_the_same_host(probe: Probe) -> None:
     assert not begun.abandoned
     assert probe.asked == ["198.18.0.1"]
     assert "osdetect" not in judgement.log
+
+
+def test_what_was_begun_before_the_greeting_is_joined_and_the_greeting_counts(
+    probe: Probe,
+) -> None:
+    one = judge(probe)
+    whole = mail("198.18.0.1")
+    begun = one.begin(replace(whole, sender_domain=None))
+    assert isinstance(begun, Ticket)
+    probe.may_answer.set()
+    greeted = replace(whole, hop=replace(whole.hop, helo="pc.example"))
+    judgement = one.judge(greeted, begun)
+    assert probe.asked == ["198.18.0.1"]
+    assert "osdetect" not in judgement.log
+    assert probe.understood_of == Target(whole.hop.ip, "pc.example", "example.com")
 
 
 def test_what_was_begun_for_a_host_that_is_not_the_origin_is_abandoned(probe: Probe) -> None:
