@@ -170,7 +170,9 @@ def test_what_was_begun_before_the_greeting_is_joined_and_the_greeting_counts(
     judgement = one.judge(greeted, begun)
     assert probe.asked == ["198.18.0.1"]
     assert "osdetect" not in judgement.log
-    assert probe.understood_of == Target(whole.hop.ip, "pc.example", "example.com")
+    assert probe.understood_of is not None
+    assert probe.understood_of.helo == "pc.example"
+    assert probe.understood_of.sender_domain == "example.com"
 
 
 def test_what_was_begun_for_a_host_that_is_not_the_origin_is_abandoned(probe: Probe) -> None:

@@ -18,6 +18,7 @@ from botmilter import header
 from tests.fakes.mta import Mail, send_one
 from tests.lab import worlds
 from tests.lab.dns import NameServer
+from tests.lab.host import Host
 from tests.lab.lab import Lab
 from tests.lab.systemd import Systemd
 
@@ -82,8 +83,8 @@ def manager(config: Path) -> Iterator[Systemd]:
     with ExitStack() as stack:
         subprocess.run(["mount", "--rbind", str(ROOT), str(project)], check=True)
         stack.callback(subprocess.run, ["umount", "--lazy", str(project)], check=True)
-        stack.enter_context(Lab(worlds.DEMO))
-        stack.enter_context(NameServer(worlds.DEMO, worlds.RECORDS))
+        stack.enter_context(Lab(worlds.ALL))
+        stack.enter_context(NameServer(worlds.ALL, worlds.RECORDS))
         yield stack.enter_context(Systemd(folder, units))
 
 
@@ -100,9 +101,9 @@ def _said(manager: Systemd) -> str:
     return log.read_text() if log.exists() else ""
 
 
-def _judged(manager: Systemd) -> header.Value:
+def _judged(manager: Systemd, host: Host = worlds.INFECTED_PC) -> header.Value:
     place = manager.root / "run/botmilter/botmilter.sock"
-    got = send_one(str(place), Mail(), ip=str(worlds.INFECTED_PC.ip))
+    got = send_one(str(place), Mail(), ip=str(host.ip))
     (verdict,) = got.values(b"X-Bot-Verdict")
     return header.parse(verdict.decode())
 
@@ -123,12 +124,17 @@ def _is_up(manager: Systemd) -> bool:
 
 
 def test_it_judges_with_all_probes_within_the_whole_sandbox(running: Systemd) -> None:
-    verdict = _judged(running)
-    assert verdict.label == "bot", _said(running)
-    assert not {"ping", "osdetect"} & set(verdict.missing), _said(running)
-    status = running.call("cat", f"/proc/{_main(running)}/status").stdout
-    assert re.search(r"^Seccomp:\s2$", status, re.MULTILINE)
-    assert re.search(r"^NoNewPrivs:\s1$", status, re.MULTILINE)
+    for host in (worlds.INFECTED_PC, worlds.WINDOWS_7, worlds.HOME_ROUTER):
+        verdict = _judged(running, host)
+        assert verdict.label == "bot", _said(running)
+        assert not {"ping", "osdetect"} & set(verdict.missing), _said(running)
+    children = running.call("pgrep", "--parent", _main(running)).stdout.split()
+    statuses = [running.call("cat", f"/proc/{pid}/status").stdout for pid in children]
+    for status in statuses:
+        assert re.search(r"^Seccomp:\s2$", status, re.MULTILINE)
+        assert re.search(r"^NoNewPrivs:\s1$", status, re.MULTILINE)
+    powerless = [status for status in statuses if "CapEff:\t0000000000000000" in status]
+    assert len(statuses) - len(powerless) == 1, "the prober alone keeps CAP_NET_RAW"
     assert (running.root / "var/lib/botmilter/botmilter.sqlite").exists()
 
 
