@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shutil
+import signal
 import site
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ import pytest
 from botmilter import config
 from botmilter.cli import COMMANDS
 from contrib import man
+from tests.fakes.programs import find
 
 ROOT = Path(__file__).parents[2]
 INSTALL = ROOT / "contrib/install"
@@ -71,19 +76,70 @@ def test_everything_is_put_in_place(installed: Path) -> None:
     assert (installed / "etc/tmpfiles.d/botmilter.conf").exists()
 
 
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """click's scripts start the program they complete for, which lies in another folder here."""
+    path = tmp_path / "botmilter"
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m botmilter "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
 @pytest.mark.slow
-def test_bash_completes_commands(installed: Path, tmp_path: Path) -> None:
+def test_bash_completes_commands(installed: Path, program: Path) -> None:
     script = installed / "usr/local/share/bash-completion/completions/botmilter"
-    # click's script starts the program it completes for, which lies in another folder here
-    program = tmp_path / "botmilter"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m botmilter "$@"\n')
-    program.chmod(0o755)
     asked = (
         f'. "{script}"; COMP_WORDS=(botmilter rel) COMP_CWORD=1;'
         f" _botmilter_completion {program}; echo ${{COMPREPLY[@]}}"
     )
     done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["reload"], done.stderr
+
+
+@pytest.mark.slow
+def test_fish_completes_commands(installed: Path, program: Path) -> None:
+    script = installed / "usr/local/share/fish/vendor_completions.d/botmilter.fish"
+    done = subprocess.run(
+        [find("fish"), "--no-config", "-c", f'source "{script}"; complete -C "botmilter rel"'],
+        capture_output=True,
+        text=True,
+        env=_with_path_to(program),
+        timeout=60,
+    )
+    assert done.stdout.split("\t")[0] == "reload", done.stderr
+
+
+@pytest.mark.slow
+def test_zsh_completes_commands(installed: Path, program: Path) -> None:
+    functions = installed / "usr/local/share/zsh/site-functions"
+    (program.parent / ".zshrc").write_text(
+        f'fpath=("{functions}" $fpath)\nautoload -Uz compinit\ncompinit -u -D\nPS1=ready\n'
+    )
+    process, terminal = pty.fork()
+    if process == 0:
+        zsh = find("zsh")
+        os.execve(zsh, [zsh, "-i"], {**_with_path_to(program), "TERM": "dumb"})
+    try:
+        assert _comes(terminal, "ready")
+        os.write(terminal, b"botmilter rel\t")
+        assert _comes(terminal, "botmilter reload ")
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        os.close(terminal)
+
+
+def _with_path_to(program: Path) -> dict[str, str]:
+    path = f"{program.parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "HOME": str(program.parent), "ZDOTDIR": str(program.parent)}
+
+
+def _comes(terminal: int, text: str) -> bool:
+    """Whether *text* appears within a minute."""
+    shown, until = "", time.monotonic() + 60
+    while text not in shown and select.select([terminal], [], [], until - time.monotonic())[0]:
+        shown += os.read(terminal, 4096).decode()
+    return text in shown
 
 
 @pytest.mark.slow
