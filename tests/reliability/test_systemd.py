@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -161,6 +162,20 @@ def test_a_parent_that_is_gone_or_hangs_is_replaced(
     running.call("kill", f"-{number.value}", before)
     assert _comes(lambda: _main(running) not in (before, "0") and _is_up(running)), running.log
     assert _judged(running).label == "bot"
+
+
+@pytest.mark.parametrize(("grace_s", "state"), [(30, "ok"), (60, "wrong")])
+def test_the_doctor_knows_whether_systemd_waits_long_enough_at_a_stop(
+    running: Systemd, config: Path, grace_s: int, state: str
+) -> None:
+    path = running.show(UNIT, "Environment")
+    looked = running.call(
+        *("env", path, os.path.realpath(sys.executable), "-m", "botmilter", "doctor", "--json"),
+        *("--config", str(config), "--set", f"milter.stop_grace_s={grace_s}"),
+    )
+    found = {one["check"]: one for one in json.loads(looked.stdout)["findings"]}
+    assert found["stop"]["state"] == state, found["stop"]
+    assert "systemd waits 1min at a stop" in found["stop"]["found"]
 
 
 def test_it_stops_and_leaves_nothing_behind(running: Systemd) -> None:

@@ -98,6 +98,7 @@ def _examine(
         yield from machine.store(chosen, known)
     else:
         yield wrong("user", f"there is no user {user}", f"useradd --system {user}")
+    yield from running.stopping(chosen)
     yield from running.forgeries(chosen)
     yield from _mta(chosen, mta_config)
 

@@ -6,6 +6,8 @@ as from this machine itself: exempt, so nobody is looked at for it.  Nothing is 
 
 from __future__ import annotations
 
+import math
+import re
 import socket
 import stat
 import struct
@@ -14,9 +16,11 @@ from pathlib import Path
 
 from botmilter.cli.doctor import reach
 from botmilter.cli.doctor.findings import Findings, ok, unchecked, wrong
+from botmilter.cli.programs import output_of
 from botmilter.config import Settings
 from botmilter.errors import SetupError
 
+UNIT = "botmilter.service"
 #: Whom contrib/install makes.
 _SERVICE_USER = "botmilter"
 _LIMIT_S = 10.0
@@ -29,6 +33,8 @@ _QUIET |= {b"T": 0x10000, b"N": 0x40000, b"B": 0x80000}
 #: Answers that end the mail, and edits that change a header field.
 _FINAL, _CHANGE, _ADD = b"actdry", b"m", b"h"
 _ANSWER_AT_MOST = 1_000_000
+#: Of systemd's time spans.
+_UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def unix_path(chosen: Settings) -> Path | None:
@@ -47,6 +53,27 @@ def user_of(chosen: Settings) -> str:
     except (OSError, KeyError):
         return _SERVICE_USER if reach.User.named(_SERVICE_USER) else ""
     return "" if owner == "root" else owner
+
+
+def stopping(chosen: Settings) -> Findings:
+    """Whether systemd, where it has our unit, leaves open sessions their time at a stop."""
+    shown = output_of("systemctl", "show", "--property=TimeoutStopUSec", "--value", UNIT)
+    loaded = output_of("systemctl", "show", "--property=LoadState", "--value", UNIT)
+    if shown is None or loaded is None or loaded.strip() != "loaded":
+        return
+    grace_s, limit_s = chosen.milter.stop_grace_s, _span_s(shown.strip())
+    said = f"systemd waits {shown.strip()} at a stop, open sessions may go on for {grace_s:g} s"
+    if grace_s < limit_s:
+        yield ok("stop", said)
+    else:
+        do = f"systemctl edit {UNIT}: [Service] TimeoutStopSec= above [milter] stop_grace_s"
+        yield wrong("stop", said, do)
+
+
+def _span_s(text: str) -> float:
+    """``1min 30s`` as systemd writes it; ``infinity`` has no number, as what is not understood."""
+    parts = re.findall(r"([\d.]+)(us|ms|s|min|h|d)\b", text)
+    return sum(float(number) * _UNIT_S[unit] for number, unit in parts) if parts else math.inf
 
 
 def access(chosen: Settings, mta: reach.User | None) -> Findings:
