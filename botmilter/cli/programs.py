@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 
+#: Ours, as systemd knows it after contrib/install.
+UNIT = "botmilter.service"
+
 _LIMIT_S = 10.0
 #: Where Debian keeps what an ordinary user's PATH leaves out.
 _MORE_PLACES = ("/usr/sbin", "/sbin", "/usr/bin")

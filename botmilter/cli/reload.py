@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from botmilter.cli.common import config_options, settings
-from botmilter.cli.programs import output_of
+from botmilter.cli.programs import UNIT, output_of
 from botmilter.errors import BotmilterError, SetupError
 from botmilter.milter import reloading
 
@@ -70,5 +70,5 @@ def _daemon(address: str) -> int:
 
 def _main_pid() -> int:
     """What systemd says; 0: no such service, or no systemd."""
-    shown = output_of("systemctl", "show", "--property=MainPID", "--value", "botmilter.service")
+    shown = output_of("systemctl", "show", "--property=MainPID", "--value", UNIT)
     return int((shown or "").strip() or 0)

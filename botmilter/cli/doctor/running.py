@@ -16,11 +16,10 @@ from pathlib import Path
 
 from botmilter.cli.doctor import reach
 from botmilter.cli.doctor.findings import Findings, ok, unchecked, wrong
-from botmilter.cli.programs import output_of
+from botmilter.cli.programs import UNIT, output_of
 from botmilter.config import Settings
 from botmilter.errors import SetupError
 
-UNIT = "botmilter.service"
 #: Whom contrib/install makes.
 _SERVICE_USER = "botmilter"
 _LIMIT_S = 10.0
