@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from botmilter import plan, score
 from botmilter.clock import Deadline
@@ -39,6 +40,15 @@ NOT_REMEMBERED = "not in the store"
 #: So often somebody who asked for it is told that a mail still waits.  Sendmail gives a milter
 #: 10 s for an answer by default, and 300 s at the end of a mail, as Postfix does.
 WAITING_EVERY_S = 8.0
+
+#: What a mail of an unknown host takes of a processor before and after its wait, on a slow one,
+#: and the share of a budget that this may take off for all who wait.
+_WORK_S = 0.002
+_WORK_AT_MOST = 0.1
+
+#: So many answers to the question whether waiting can change a label are remembered: hosts about
+#: which nothing is known yet are all alike, and a hundred of them may come at once.
+_KINDS_OF_DOUBT = 256
 
 #: Reasons for not running a probe that follow from what the others saw.
 _FOLLOWS = frozenset({plan.NOT_NEEDED, plan.NO_LIFE})
@@ -71,6 +81,12 @@ class Engine:
         self._recorder = recorder
         self._waiting: set[Ticket] = set()
         self._standings = Standings(memory.at_hand, hosts_at_most)
+
+        @lru_cache(_KINDS_OF_DOUBT)
+        def label_can_change(known: frozenset[tuple[str, float]], possible: frozenset[str]) -> bool:
+            return score.can_change([Signal(*one) for one in known], possible, rules)
+
+        self._label_can_change = label_can_change
 
     # -- the calls ------------------------------------------------------------------------------
 
@@ -150,7 +166,18 @@ class Engine:
 
     def is_under_load(self, policy: Policy) -> bool:
         """Whether a mail that comes now waits ``under_load_s`` at most."""
-        return policy.under_load_s is not None and len(self._waiting) > policy.load_mails
+        return policy.under_load_s is not None and len(self._waiting) >= policy.load_mails
+
+    def budget_s(self, policy: Policy) -> float:
+        """How long a mail that comes now may wait.
+
+        The last of a hundred that come at once has waited for the others before its own wait
+        begins, and will again before its answer leaves: that comes off.
+        """
+        budget_s = policy.budget_s
+        if policy.under_load_s is not None and self.is_under_load(policy):
+            budget_s = policy.under_load_s
+        return budget_s - min(len(self._waiting) * _WORK_S, budget_s * _WORK_AT_MOST)
 
     @property
     def lanes(self) -> Mapping[str, LaneState]:
@@ -167,9 +194,9 @@ class Engine:
         keys: dict[str, str] = {}
         at_hand = 0
         for name, probe in ticket.probes.items():
-            key = probe.store_key(target)
+            key = ticket.keys[name]
             if refusal and (probe.sends_to_host or not self._guard.is_routable(target.ip)):
-                ticket.seen[name] = not_run(probe, target, Status.SKIPPED, refusal)
+                ticket.seen[name] = not_run(name, key, Status.SKIPPED, refusal)
             elif (seen := self._memory.at_hand(name, key)) is not None:
                 ticket.seen[name] = seen
                 at_hand += 1
@@ -206,10 +233,10 @@ class Engine:
                 return
             step = self._next_step(ticket)
             for name, reason in step.skip:
-                probe = ticket.probes[name]
-                ticket.seen[name] = not_run(probe, ticket.target, Status.SKIPPED, reason)
+                ticket.seen[name] = not_run(name, ticket.keys[name], Status.SKIPPED, reason)
             ticket.running.update(step.start)
-            ticket.changed.notify_all()
+            if not self._is_open(ticket):
+                ticket.changed.notify_all()
         for name in step.start:
             self._start(ticket, ticket.probes[name], ticket.target)
 
@@ -231,17 +258,17 @@ class Engine:
         self._advance(ticket)
 
     def _start(self, ticket: Ticket, probe: Probe, target: Target) -> None:
+        name, key = probe.name, ticket.keys[probe.name]
         paused = self._measurer.pause_reason(probe)
         if paused is not None:
-            self._take(ticket, (not_run(probe, target, Status.FAILED, paused),))
+            self._take(ticket, (not_run(name, key, Status.FAILED, paused),))
             return
-        flight = f"{probe.name} {probe.store_key(target)}"
 
         def measure() -> Catch:
             return self._measurer.measure(probe, target)
 
-        if not self._submit(ticket, probe.name, flight, measure):
-            self._take(ticket, (not_run(probe, target, Status.SKIPPED, "queue full"),))
+        if not self._submit(ticket, name, f"{name} {key}", measure):
+            self._take(ticket, (not_run(name, key, Status.SKIPPED, "queue full"),))
 
     def _submit(self, ticket: Ticket, lane: str, flight: str, job: Callable[[], Catch]) -> bool:
         def done(catch: Catch) -> None:
@@ -267,8 +294,8 @@ class Engine:
         self, ticket: Ticket, while_waiting: Callable[[], None] | None
     ) -> dict[str, Observation]:
         """An observation of each probe: what is there when the wait is over, or why not."""
+        deadline = Deadline.after(self.budget_s(ticket.policy))
         self._waiting.add(ticket)
-        deadline = Deadline.after(self._budget_s(ticket.policy))
         while is_open := self._wait(ticket, deadline):
             if deadline.is_over:
                 break
@@ -277,11 +304,11 @@ class Engine:
         self._waiting.discard(ticket)
         with ticket.changed:
             seen, running = dict(ticket.seen), frozenset(ticket.running)
-        for name, probe in ticket.probes.items():
+        for name, key in ticket.keys.items():
             if name not in seen:
                 late = (Status.LATE, plan.MEASURING if name in running else "not started in time")
                 status, reason = late if is_open else (Status.SKIPPED, plan.NOT_NEEDED)
-                seen[name] = not_run(probe, ticket.target, status, reason)
+                seen[name] = not_run(name, key, status, reason)
         return seen
 
     def _wait(self, ticket: Ticket, deadline: Deadline) -> bool:
@@ -292,11 +319,6 @@ class Engine:
                 ticket.changed.wait(until.left())
         return is_open
 
-    def _budget_s(self, policy: Policy) -> float:
-        if policy.under_load_s is not None and self.is_under_load(policy):
-            return policy.under_load_s
-        return policy.budget_s
-
     def _is_open(self, ticket: Ticket) -> bool:
         """Whether waiting longer can still change the label (called with the ticket's lock)."""
         if ticket.seen.keys() >= ticket.probes.keys():
@@ -306,7 +328,9 @@ class Engine:
     def _can_change(self, ticket: Ticket) -> bool:
         outstanding = [p for name, p in ticket.probes.items() if name not in ticket.seen]
         possible = frozenset[str]().union(*(probe.signals for probe in outstanding))
-        return score.can_change(self._signals(ticket, ticket.seen), possible, self._rules)
+        said = self._signals(ticket, ticket.seen)
+        known = frozenset((signal.name, signal.strength) for signal in said)
+        return self._label_can_change(known, possible)
 
     # -- what it means --------------------------------------------------------------------------
 
@@ -334,8 +358,7 @@ class Engine:
         if target is None or policy.thorough or policy.from_memory:
             return
         basis = []
-        for name, probe in ticket.probes.items():
-            key = probe.store_key(target)
+        for name, key in ticket.keys.items():
             at_hand = self._memory.at_hand(name, key)
             if at_hand is not seen[name] and not (
                 at_hand is None and seen[name].reason in _FOLLOWS

@@ -73,14 +73,14 @@ class Measurer:
         key = probe.store_key(target)
         claim = f"{probe.name} {key}"
         if not self._memory.claim(claim, probe.limit_s):
-            return (not_run(probe, target, Status.LATE, plan.ELSEWHERE),)
+            return (not_run(probe.name, key, Status.LATE, plan.ELSEWHERE),)
         try:
             points = self._points(probe, target)
             seen = self._memory.recall(probe.name, key, points)
             if seen is not None:
                 return (seen,)
             if probe.sends_to_host and (refusal := self._memory.refusal(target.ip)):
-                return (not_run(probe, target, Status.SKIPPED, refusal),)
+                return (not_run(probe.name, key, Status.SKIPPED, refusal),)
             seen = self._ask(probe, target, points)
             self._recorder.measured(seen)
             self._memory.remember(seen, points(seen))
@@ -153,13 +153,12 @@ def _measured(probe: Probe, target: Target) -> Observation:
         return probe.measure(target, Deadline.after(probe.limit_s))
     except Exception:
         log.exception("probe=%s origin=%s raised: a bug, please report", probe.name, target.ip)
-        return not_run(probe, target, Status.FAILED, "internal error")
+        return not_run(probe.name, probe.store_key(target), Status.FAILED, "internal error")
 
 
-def not_run(probe: Probe, target: Target | None, status: Status, reason: str) -> Observation:
-    """What stands in for an observation that was not made."""
-    key = probe.store_key(target) if target is not None else ""
-    return Observation(probe.name, key, status, reason=reason, taken_at=time.time())
+def not_run(probe: str, key: str, status: Status, reason: str) -> Observation:
+    """What stands in for an observation of *probe* under *key* that was not made."""
+    return Observation(probe, key, status, reason=reason, taken_at=time.time())
 
 
 def interpret(probe: Probe, seen: Observation, target: Target) -> list[Signal]:

@@ -403,9 +403,41 @@ def test_many_mails_waiting_at_once_wait_shorter() -> None:
         first = [mails.submit(judge, f"198.18.1.{number}") for number in range(5)]
         assert wait_until(lambda: made.waiting == 5)
         sixth = judge("198.18.2.1")
-        assert all(mail.result().spent_s >= 1.5 for mail in first)
-    assert 0.1 <= sixth.spent_s < 1.0
+        assert all(mail.result().spent_s >= 1.49 for mail in first)
+    assert 0.09 <= sixth.spent_s < 1.0
     assert made.waiting == 0
+
+
+def test_what_the_others_will_take_of_the_processor_comes_off_the_wait() -> None:
+    made = engine(smtp(takes_s=1), at_once=100)
+    asked = policy(1.0)
+    assert made.budget_s(asked) == 1.0
+    with ThreadPoolExecutor(60) as mails:
+        verdicts = []
+        for number in range(60):
+            ticket = made.begin(origin(f"198.18.1.{number}"), asked)
+            verdicts.append(mails.submit(made.result, ticket))
+            if number == 9:
+                assert wait_until(lambda: made.waiting == 10)
+                assert made.budget_s(asked) == pytest.approx(0.98)
+        assert wait_until(lambda: made.waiting == 60)
+        assert made.budget_s(asked) == pytest.approx(0.9)  # a tenth at most
+        assert all(verdict.result().spent_s >= 0.9 for verdict in verdicts)
+
+
+def test_a_mail_is_woken_only_by_what_ends_its_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = engine(rdns(takes_s=0.1), smtp(takes_s=0.3), nmap(takes_s=0.2))
+    ticket = made.begin(origin(), policy())
+    woken: list[frozenset[str]] = []
+    notify = ticket.changed.notify_all
+
+    def note() -> None:
+        woken.append(frozenset(ticket.seen))
+        notify()
+
+    monkeypatch.setattr(ticket.changed, "notify_all", note)
+    assert made.result(ticket).label is Label.BOT
+    assert woken == [frozenset({"rdns", "smtp", "osdetect"})]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from botmilter.scheduler import LaneState, Scheduler
+from botmilter.scheduler import BREATH_S, LaneState, Scheduler
 
 WAIT_S = 5.0
 
@@ -94,6 +94,56 @@ def test_a_full_queue_refuses_at_once() -> None:
     assert not scheduler.submit("lane", "third", gate, done)
     assert scheduler.lanes["lane"] == LaneState(queued=2, busy=1, refused=1)
     gate.go.set()
+
+
+def test_jobs_of_paced_lanes_begin_a_breath_apart_and_need_few_threads() -> None:
+    scheduler: Scheduler[str] = Scheduler({"paced": 32, "other": 32}, 100, ["paced", "other"])
+    _, done, arrived = collector()
+    began: list[float] = []
+    threads: set[int] = set()
+
+    def job() -> str:
+        began.append(time.monotonic())
+        threads.add(threading.get_ident())
+        return "x"
+
+    for number in range(40):
+        assert scheduler.submit(("paced", "other")[number % 2], str(number), job, done)
+    for _ in range(40):
+        assert arrived.acquire(timeout=WAIT_S)
+    assert max(began) - min(began) >= 38 * BREATH_S
+    assert len(threads) < 20
+
+
+def test_a_paced_lane_has_all_its_threads_where_its_jobs_hang() -> None:
+    scheduler: Scheduler[str] = Scheduler({"lane": 20}, 100, ["lane"])
+    gate = Gate()
+    _, done, _ = collector()
+    for number in range(25):
+        assert scheduler.submit("lane", str(number), gate, done)
+    for _ in range(20):
+        assert gate.started.acquire(timeout=WAIT_S)
+    assert scheduler.lanes["lane"] == LaneState(queued=5, busy=20, refused=0)
+    gate.go.set()
+
+
+def test_a_machine_out_of_threads_makes_do_with_those_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scheduler: Scheduler[str] = Scheduler({"lane": 4}, 100)
+    gate = Gate()
+    _, done, arrived = collector()
+    assert scheduler.submit("lane", "first", gate, done)
+    assert gate.started.acquire(timeout=WAIT_S)
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    assert scheduler.submit("lane", "second", gate, done)
+    gate.go.set()
+    for _ in range(2):
+        assert arrived.acquire(timeout=WAIT_S)
 
 
 def test_one_lane_s_hung_jobs_do_not_hold_another_lane() -> None:

@@ -284,4 +284,5 @@ def _redis(url: str) -> Store:
 
 def _scheduler(settings: Settings, probes: Sequence[Probe]) -> Scheduler[Catch]:
     at_once = {probe.name: getattr(settings.probe, probe.name).at_once for probe in probes}
-    return Scheduler({RECALL_LANE: _RECALL_THREADS, **at_once}, settings.probe.queue_limit)
+    lanes = {RECALL_LANE: _RECALL_THREADS, **at_once}
+    return Scheduler(lanes, settings.probe.queue_limit, paced=at_once)

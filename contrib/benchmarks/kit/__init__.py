@@ -23,6 +23,7 @@ from tests.fakes.mta import Mail, send_one
 from tests.lab import worlds
 from tests.lab.filter import Filter
 
+_UNIT = Path(__file__).resolve().parents[2] / "systemd/botmilter.service"
 _SOURCES = Path(__file__).resolve().parents[1]
 _LOAD_LIMIT_S = 600.0
 _WARM_LIMIT_S = 60.0
@@ -116,9 +117,11 @@ class Running:
 
 @contextmanager
 def botmilter(place: Path, settings: Mapping[str, object]) -> Iterator[Filter]:
-    """botmilter on *place*, with a log of warnings only unless *settings* say otherwise."""
+    """botmilter on *place*, with a log of warnings only unless *settings* say otherwise, and with
+    the environment that its unit gives it."""
     plain = {"milter.socket_group": "", "log.level": "warning"}
-    with Filter(place, {**plain, **settings}) as running:
+    environment = re.findall(r"^Environment=(.+)$", _UNIT.read_text(), re.MULTILINE)
+    with Filter(place, {**plain, **settings}, within=("env", *environment)) as running:
         yield running
 
 
