@@ -191,6 +191,7 @@ class Engine:
         refusal = self._guard.refusal(target.ip)
         if refusal is None and self._memory.is_opted_out(target.ip):
             refusal = OPTED_OUT
+        ticket.keys = {name: probe.store_key(target) for name, probe in ticket.probes.items()}
         keys: dict[str, str] = {}
         at_hand = 0
         for name, probe in ticket.probes.items():

@@ -48,10 +48,9 @@ class Ticket:
         self.target = target
         self.policy = policy
         self.probes = {probe.name: probe for probe in probes}
-        self.keys = {
-            probe.name: probe.store_key(target) if target is not None else "" for probe in probes
-        }
-        """What the store knows this target by, for each probe."""
+        self.keys: dict[str, str] = {}
+        """What the store knows the target by, for each probe; set where something is to be found
+        out: a known host's mail goes without."""
         self.began = time.monotonic()
         self.changed = threading.Condition()
         self.seen: dict[str, Observation] = {}

@@ -168,9 +168,17 @@ def test_a_parent_that_is_gone_or_hangs_is_replaced(
 def test_the_doctor_knows_whether_systemd_waits_long_enough_at_a_stop(
     running: Systemd, config: Path, grace_s: int, state: str
 ) -> None:
-    path = running.show(UNIT, "Environment")
+    environment = running.show(UNIT, "Environment").split()
     looked = running.call(
-        *("env", path, os.path.realpath(sys.executable), "-m", "botmilter", "doctor", "--json"),
+        *(
+            "env",
+            *environment,
+            os.path.realpath(sys.executable),
+            "-m",
+            "botmilter",
+            "doctor",
+            "--json",
+        ),
         *("--config", str(config), "--set", f"milter.stop_grace_s={grace_s}"),
     )
     found = {one["check"]: one for one in json.loads(looked.stdout)["findings"]}
