@@ -67,8 +67,9 @@ def test_after_a_flight_landed_the_key_is_free_again() -> None:
     assert ran == [0, 1, 2]
 
 
-def test_no_more_jobs_run_at_once_than_the_lane_has_threads() -> None:
-    scheduler: Scheduler[str] = Scheduler({"lane": 3}, 100)
+@pytest.mark.parametrize("paced", [(), ("lane",)], ids=["at once", "paced"])
+def test_as_many_jobs_run_at_once_as_the_lane_has_threads(paced: tuple[str, ...]) -> None:
+    scheduler: Scheduler[str] = Scheduler({"lane": 3}, 100, paced)
     gate = Gate()
     _, done, arrived = collector()
     for number in range(10):
@@ -113,18 +114,6 @@ def test_jobs_of_paced_lanes_begin_a_breath_apart_and_need_few_threads() -> None
         assert arrived.acquire(timeout=WAIT_S)
     assert max(began) - min(began) >= 38 * BREATH_S
     assert len(threads) < 20
-
-
-def test_a_paced_lane_has_all_its_threads_where_its_jobs_hang() -> None:
-    scheduler: Scheduler[str] = Scheduler({"lane": 20}, 100, ["lane"])
-    gate = Gate()
-    _, done, _ = collector()
-    for number in range(25):
-        assert scheduler.submit("lane", str(number), gate, done)
-    for _ in range(20):
-        assert gate.started.acquire(timeout=WAIT_S)
-    assert scheduler.lanes["lane"] == LaneState(queued=5, busy=20, refused=0)
-    gate.go.set()
 
 
 def test_a_machine_out_of_threads_makes_do_with_those_it_has(
