@@ -103,14 +103,16 @@ class Scheduler(Generic[T]):
         try:
             while self._take_one(lane):
                 pass
-        finally:
+        except BaseException:
             with self._lock:
                 lane.threads -= 1
+            raise
 
     def _take_one(self, lane: _Lane[T]) -> bool:
-        """Wait for a job and run it; False when none came for so long that the thread may end."""
+        """Wait for a job and run it; False when none came for so long that the thread ends."""
         with self._lock:
             if not lane.wake.wait_for(lambda: bool(lane.queue), _IDLE_S):
+                lane.threads -= 1  # at once: what comes from now on needs another
                 return False
         if lane.is_paced:
             self._breathe()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,26 @@ def test_jobs_of_paced_lanes_begin_a_breath_apart_and_need_few_threads() -> None
         assert arrived.acquire(timeout=WAIT_S)
     assert max(began) - min(began) >= 38 * BREATH_S
     assert len(threads) < 20
+
+
+def test_no_job_is_left_to_a_thread_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botmilter.scheduler._IDLE_S", 0.01)
+    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100)
+    _, done, arrived = collector()
+    take_one = Scheduler._take_one
+    at_its_end: list[str] = []
+
+    def take_one_and_at_the_end_bring_another(*of: Any) -> bool:
+        goes_on = take_one(*of)
+        if not goes_on and of[0] is scheduler and not at_its_end:
+            at_its_end.append("brought")
+            assert scheduler.submit("lane", "late", lambda: "x", done)
+        return goes_on
+
+    monkeypatch.setattr(Scheduler, "_take_one", take_one_and_at_the_end_bring_another)
+    assert scheduler.submit("lane", "first", lambda: "x", done)
+    for _ in range(2):
+        assert arrived.acquire(timeout=WAIT_S)
 
 
 def test_a_machine_out_of_threads_makes_do_with_those_it_has(
