@@ -42,6 +42,12 @@ class Health:
                 return None
             return f"paused: {self._reason}"
 
+    def undecided(self) -> None:
+        """The attempt told neither way: the next caller is another."""
+        with self._lock:
+            if self._is_trying:
+                self._is_trying, self._paused_until = False, 0.0
+
     def record(self, status: Status, reason: str, now: float) -> str | None:
         """Take in how an attempt ended; returns a line for the log when the state changes."""
         with self._lock:

@@ -277,7 +277,9 @@ class Memory:
             self._note(Status.FAILED, str(error))
             return otherwise
         self._is_full = self._is_full and not takes_room
-        if not self._is_full:  # a read under way as the first write failed is no recovery
+        if self._is_full:  # a read under way as the first write failed is no recovery
+            self._health.undecided()
+        else:
             self._note(Status.ANSWERED, "")
         return answer
 

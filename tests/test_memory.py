@@ -8,6 +8,7 @@ import time
 import pytest
 
 from botmilter.errors import StoreError
+from botmilter.health import FAILURES_TO_PAUSE
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import Observation, Status
 from botmilter.store.memory import MemoryStore
@@ -143,5 +144,26 @@ def test_a_full_store_that_still_answers_is_not_said_to_work(
     assert said == ["store does not work: out of memory"]
     store.is_full = False
     some_mails()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["store does not work: out of memory", "store works again"]
+
+
+def test_what_takes_no_room_does_not_use_up_the_one_attempt_after_a_pause(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING)
+    monkeypatch.setattr("botmilter.health.FIRST_PAUSE_S", 0.2)
+    store = Full(10)
+    memory = Memory(MemoryStore(10), store, LIFETIMES, RATES)
+
+    def remember() -> None:
+        memory.remember(Observation("rdns", "k", Status.ANSWERED, taken_at=time.time()), 0.0)
+
+    for _ in range(FAILURES_TO_PAUSE):
+        remember()
+    store.is_full = False
+    time.sleep(0.25)
+    memory.release("k")
+    remember()
     said = [record.getMessage() for record in caplog.records]
     assert said == ["store does not work: out of memory", "store works again"]
