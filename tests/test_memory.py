@@ -125,45 +125,45 @@ class Full(MemoryStore):
             raise StoreError("out of memory")
 
 
-def test_a_full_store_that_still_answers_is_not_said_to_work(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def full(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> tuple[Full, Memory]:
+    """A store without room and the memory over it, which tries again after 0.1 s."""
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr("botmilter.health.FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("botmilter.health.FIRST_PAUSE_S", 0.1)
     store = Full(10)
-    memory = Memory(MemoryStore(10), store, LIFETIMES, RATES)
+    return store, Memory(MemoryStore(10), store, LIFETIMES, RATES)
+
+
+def remember_one(memory: Memory) -> None:
+    memory.remember(Observation("rdns", "k", Status.ANSWERED, taken_at=time.time()), 0.0)
+
+
+def test_a_full_store_that_still_answers_is_not_said_to_work(
+    full: tuple[Full, Memory], caplog: pytest.LogCaptureFixture
+) -> None:
+    store, memory = full
 
     def some_mails() -> None:
         for number in range(60):
             memory.recall("rdns", f"k{number}", lambda _: 0.0)
-            memory.remember(Observation("rdns", "k", Status.ANSWERED, taken_at=time.time()), 0.0)
-            time.sleep(0.005)
+            remember_one(memory)
+            time.sleep(0.01)
 
     some_mails()
-    said = [record.getMessage() for record in caplog.records]
-    assert said == ["store does not work: out of memory"]
+    assert caplog.messages == ["store does not work: out of memory"]
     store.is_full = False
     some_mails()
-    said = [record.getMessage() for record in caplog.records]
-    assert said == ["store does not work: out of memory", "store works again"]
+    assert caplog.messages == ["store does not work: out of memory", "store works again"]
 
 
 def test_what_takes_no_room_does_not_use_up_the_one_attempt_after_a_pause(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    full: tuple[Full, Memory], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING)
-    monkeypatch.setattr("botmilter.health.FIRST_PAUSE_S", 0.2)
-    store = Full(10)
-    memory = Memory(MemoryStore(10), store, LIFETIMES, RATES)
-
-    def remember() -> None:
-        memory.remember(Observation("rdns", "k", Status.ANSWERED, taken_at=time.time()), 0.0)
-
+    store, memory = full
     for _ in range(FAILURES_TO_PAUSE):
-        remember()
+        remember_one(memory)
     store.is_full = False
     time.sleep(0.25)
     memory.release("k")
-    remember()
-    said = [record.getMessage() for record in caplog.records]
-    assert said == ["store does not work: out of memory", "store works again"]
+    remember_one(memory)
+    assert caplog.messages == ["store does not work: out of memory", "store works again"]
