@@ -192,32 +192,32 @@ class Engine:
         if refusal is None and self._memory.is_opted_out(target.ip):
             refusal = OPTED_OUT
         ticket.keys = {name: probe.store_key(target) for name, probe in ticket.probes.items()}
-        keys: dict[str, str] = {}
+        unknown: dict[str, str] = {}
         at_hand = 0
-        for name, probe in ticket.probes.items():
-            key = ticket.keys[name]
+        for name, key in ticket.keys.items():
+            probe = ticket.probes[name]
             if refusal and (probe.sends_to_host or not self._guard.is_routable(target.ip)):
                 ticket.seen[name] = not_run(name, key, Status.SKIPPED, refusal)
             elif (seen := self._memory.at_hand(name, key)) is not None:
                 ticket.seen[name] = seen
                 at_hand += 1
             else:
-                keys[name] = key
+                unknown[name] = key
         self._recorder.recalled("memory", at_hand)
-        if not keys:
+        if not unknown:
             return
         if not ticket.settled:
             settle_s = ticket.began + ticket.policy.settle_s - time.monotonic()
             self._scheduler.later(settle_s, lambda: self._settle(ticket))
         if self._memory.is_local:
-            self._recorder.recalled("nowhere", len(keys))
+            self._recorder.recalled("nowhere", len(unknown))
             self._advance(ticket)
             return
 
         def recall() -> Catch:
             found = [
                 self._memory.recall(name, key, self._points(ticket.probes[name], target))
-                for name, key in keys.items()
+                for name, key in unknown.items()
             ]
             known = tuple(seen for seen in found if seen is not None)
             self._recorder.recalled("store", len(known))
@@ -225,7 +225,7 @@ class Engine:
             return known
 
         ticket.recalling = True
-        self._submit(ticket, RECALL_LANE, " ".join([RECALL_LANE, *keys.values()]), recall)
+        self._submit(ticket, RECALL_LANE, " ".join([RECALL_LANE, *unknown.values()]), recall)
 
     def _advance(self, ticket: Ticket) -> None:
         """Start what may run now and wake whoever waits."""

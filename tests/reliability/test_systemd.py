@@ -169,16 +169,9 @@ def test_the_doctor_knows_whether_systemd_waits_long_enough_at_a_stop(
     running: Systemd, config: Path, grace_s: int, state: str
 ) -> None:
     environment = running.show(UNIT, "Environment").split()
+    python = os.path.realpath(sys.executable)
     looked = running.call(
-        *(
-            "env",
-            *environment,
-            os.path.realpath(sys.executable),
-            "-m",
-            "botmilter",
-            "doctor",
-            "--json",
-        ),
+        *("env", *environment, python, "-m", "botmilter", "doctor", "--json"),
         *("--config", str(config), "--set", f"milter.stop_grace_s={grace_s}"),
     )
     found = {one["check"]: one for one in json.loads(looked.stdout)["findings"]}
