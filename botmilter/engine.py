@@ -41,10 +41,12 @@ NOT_REMEMBERED = "not in the store"
 #: 10 s for an answer by default, and 300 s at the end of a mail, as Postfix does.
 WAITING_EVERY_S = 8.0
 
-#: What a mail of an unknown host takes of a processor before and after its wait, on a slow one,
-#: and the share of a budget that this may take off for all who wait.
-_WORK_S = 0.002
-_WORK_AT_MOST = 0.1
+#: Of many mails that wait each leaves this much before the one that came before it: twice what one
+#: takes of a processor before and after its wait, so that known hosts' mails get through between.
+_APART_S = 0.004
+#: The shares of a budget that come off it for that: at least for this mail's own judgement, and at
+#: most.
+_OFF_AT_LEAST, _OFF_AT_MOST = 0.01, 0.1
 
 #: So many answers to the question whether waiting can change a label are remembered: hosts about
 #: which nothing is known yet are all alike, and a hundred of them may come at once.
@@ -177,7 +179,8 @@ class Engine:
         budget_s = policy.budget_s
         if policy.under_load_s is not None and self.is_under_load(policy):
             budget_s = policy.under_load_s
-        return budget_s - min(len(self._waiting) * _WORK_S, budget_s * _WORK_AT_MOST)
+        off_s = max(len(self._waiting) * _APART_S, budget_s * _OFF_AT_LEAST)
+        return budget_s - min(off_s, budget_s * _OFF_AT_MOST)
 
     @property
     def lanes(self) -> Mapping[str, LaneState]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from ipaddress import ip_address
 
@@ -115,6 +116,16 @@ def test_bots_are_told_with_system_and_reasons_and_nothing_unprintable() -> None
         "system": "Windows? XP",
         "reasons": [["os.client", 3.0, "Windows? XP (96 %)"]],
     }
+
+
+def test_adding_up_makes_way_for_the_mails(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(BUDGET_S)
+    for _ in range(250):
+        journal.recalled("store", 1)
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    assert journal.take(0.0).counts == {"lookups store": 250}
+    assert pauses == [0.001, 0.001]
 
 
 def test_nothing_is_lost_while_many_threads_note() -> None:

@@ -141,7 +141,7 @@ def test_the_verdict_goes_out_at_the_budget_with_the_slow_probe_listed_as_late()
     made = engine(rdns(), smtp(), nmap(takes_s=3))
     started = time.monotonic()
     verdict = made.result(made.begin(origin(), policy(budget_s=0.2)))
-    assert 0.2 <= time.monotonic() - started < 1.0
+    assert 0.198 <= time.monotonic() - started < 1.0  # a hundredth for judging itself
     assert missing(verdict.missing) == {"osdetect": Status.LATE}
     assert {reason.signal.name for reason in verdict.reasons} == {"rdns.dynamic", "smtp.refused"}
 
@@ -389,7 +389,7 @@ def test_a_long_wait_is_told_of_while_it_lasts_and_a_short_one_is_not(
     ticket = made.begin(origin(), policy(0.5))
     verdict = made.result(ticket, (), lambda: told.append(threading.get_ident()))
     assert told == [threading.get_ident()] * 2
-    assert 0.5 <= verdict.spent_s < 1.0
+    assert 0.495 <= verdict.spent_s < 1.0
 
 
 def test_many_mails_waiting_at_once_wait_shorter() -> None:
@@ -403,7 +403,7 @@ def test_many_mails_waiting_at_once_wait_shorter() -> None:
         first = [mails.submit(judge, f"198.18.1.{number}") for number in range(5)]
         assert wait_until(lambda: made.waiting == 5)
         sixth = judge("198.18.2.1")
-        assert all(mail.result().spent_s >= 1.492 for mail in first)
+        assert all(mail.result().spent_s >= 1.484 for mail in first)  # 4 ms for each other
     assert 0.09 <= sixth.spent_s < 1.0  # a tenth less
     assert made.waiting == 0
 
@@ -411,7 +411,7 @@ def test_many_mails_waiting_at_once_wait_shorter() -> None:
 def test_what_the_others_will_take_of_the_processor_comes_off_the_wait() -> None:
     made = engine(smtp(takes_s=1), at_once=100)
     asked = policy(1.0)
-    assert made.budget_s(asked) == 1.0
+    assert made.budget_s(asked) == pytest.approx(0.99)  # judging itself takes a little, too
     with ThreadPoolExecutor(60) as mails:
         verdicts = []
         for number in range(60):
@@ -419,7 +419,7 @@ def test_what_the_others_will_take_of_the_processor_comes_off_the_wait() -> None
             verdicts.append(mails.submit(made.result, ticket))
             if number == 9:
                 assert wait_until(lambda: made.waiting == 10)
-                assert made.budget_s(asked) == pytest.approx(0.98)
+                assert made.budget_s(asked) == pytest.approx(0.96)
         assert wait_until(lambda: made.waiting == 60)
         assert made.budget_s(asked) == pytest.approx(0.9)  # a tenth at most
         assert all(verdict.result().spent_s >= 0.9 for verdict in verdicts)

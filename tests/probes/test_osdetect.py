@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -84,6 +85,17 @@ def test_an_nmap_that_hangs_is_killed_with_its_children_and_reaped(nmap_is: Path
     while any(_runs(int(pid)) for pid in pids.read_text().split()):
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_nmap_gets_the_cpu_when_nobody_else_wants_it(nmap_is: Path) -> None:
+    stat_of_it = nmap_is.with_name("stat")
+    script(nmap_is, f"sleep 0.3; cat /proc/$$/stat >{stat_of_it}")
+    with pytest.raises(SetupError, match="not XML"):
+        osdetect.scan(HERE, 5.0)
+    fields = stat_of_it.read_text().rpartition(")")[2].split()
+    session, policy = int(fields[6 - 3]), int(fields[41 - 3])  # as proc(5) counts them
+    assert policy == os.SCHED_IDLE
+    assert session == os.getsid(0)  # another would be a group of its own to the scheduler
 
 
 def _runs(pid: int) -> bool:
