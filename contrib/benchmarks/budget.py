@@ -8,7 +8,9 @@ no more than 1.5 times their usual 99th percentile.
 
 The known host sends mail after mail, over --known-connections, before the flood and as long as it
 lasts, both in runs of a hundred mails for each connection: the first of a run is slower, whatever
-else happens.  Budget and workers are as shipped unless told otherwise.
+else happens.  In turns with these come runs to a bare pymilter filter, which has no part in the
+flood: its times are what the busier machine does to any filter, load generator and laboratory
+included.  Budget and workers are as shipped unless told otherwise.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -42,12 +44,22 @@ _UNLIMITED = {
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """A known host's mails to one filter."""
+
+    before: list[kit.Load] = field(default_factory=list)
+    in_flood: list[kit.Load] = field(default_factory=list)
+
+    @property
+    def times(self) -> float:
+        return _p99_ms(self.in_flood) / _p99_ms(self.before)
+
+
+@dataclass(frozen=True, slots=True)
 class Round:
     unknown: kit.Load
-    usual: Sequence[kit.Load]
-    """Of the known host, before."""
-    known: Sequence[kit.Load]
-    """Of the known host, in the flood."""
+    ours: Known
+    floor: Known
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
         lab = running.enter_context(Lab([worlds.MAIL_SERVER]))
+        running.enter_context(kit.pymilter_floor(folder / "floor"))
         generator = kit.Generator(folder)
         rows = [
             _measure(folder, lab, generator, given, hangs, load_mails)
@@ -109,33 +122,37 @@ def _round(
             daemon = running.enter_context(kit.botmilter(place, settings))
             kit.make_known(place, lambda: daemon.log)
         running.enter_context(_silent_name_server())
+        ours, floor = Known(), Known()
         at_once = given.known_connections
-        run = partial(generator.run, place, kit.KNOWN_HOST, at_once, _RUN_MAILS * at_once)
-        usual = [run() for _ in range(max(1, given.known // (_RUN_MAILS * at_once)))]
+        messages = _RUN_MAILS * at_once
+        run = partial(generator.run, client=kit.KNOWN_HOST, at_once=at_once, messages=messages)
+        for _ in range(max(1, given.known // messages)):
+            ours.before.append(run(place))
+            floor.before.append(run(place.with_name("floor")))
         flood = generator.start(place, f"{hosts[0].ip}+", given.connections, given.mails)
-        meanwhile = []
         while flood.is_running:
-            meanwhile.append(run())
+            ours.in_flood.append(run(place))
+            floor.in_flood.append(run(place.with_name("floor")))
         unknown = flood.wait()
     lab.remove(*(host.ip for host in hosts))
-    return Round(unknown, usual, meanwhile)
+    return Round(unknown, ours, floor)
 
 
 def _row(hangs: str, load_mails: int, budget_s: float, rounds: Sequence[Round]) -> dict[str, Any]:
     over = [[ms - budget_s * 1000 for ms in one.unknown.ms] for one in rounds]
-    usual = [_p99_ms(one.usual) for one in rounds]
-    known = [_p99_ms(one.known) for one in rounds]
-    times = [now / before for now, before in zip(known, usual, strict=True)]
-    loads = [load for one in rounds for load in (one.unknown, *one.usual, *one.known)]
+    loads = [one.unknown for one in rounds]
+    for known in (known for one in rounds for known in (one.ours, one.floor)):
+        loads += known.before + known.in_flood
     return {
         "hosts": hangs,
         "load_mails": load_mails,
         "p50 ms": round(kit.percentile([ms for one in rounds for ms in one.unknown.ms], 0.5)),
         "p99 over budget ms": kit.median_spread([kit.percentile(one, 0.99) for one in over], 0),
         "max over": round(max(max(one) for one in over)),
-        "known p99 ms": kit.median_spread(usual),
-        "in the flood": kit.median_spread(known),
-        "times": kit.median_spread(times),
+        "known p99 ms": kit.median_spread([_p99_ms(one.ours.before) for one in rounds]),
+        "in the flood": kit.median_spread([_p99_ms(one.ours.in_flood) for one in rounds]),
+        "times": kit.median_spread([one.ours.times for one in rounds]),
+        "floor's times": kit.median_spread([one.floor.times for one in rounds]),
         "failed": sum(load.failed for load in loads),
     }
 
