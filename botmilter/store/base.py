@@ -71,7 +71,7 @@ class Store(Protocol):
         by itself after *for_s* should its owner die.  False: another has it."""
 
     def release(self, key: str) -> None:
-        """Give the right back early."""
+        """Give the right back early; nothing where this object does not have it, or no more."""
 
     def forget(self, probes: Iterable[str], key: str) -> None:
         """Drop what *probes* observed of *key*."""

@@ -92,7 +92,8 @@ class RedisStore:
 
     def __init__(self, url: str) -> None:
         self._shown_url = without_password(url)
-        self._owner = secrets.token_hex(8)
+        self._claimed: dict[str, str] = {}
+        """By what word each claim of ours is known from another's."""
         self._making = threading.Lock()
         self._made: Any = None
         self._is_checked = False
@@ -123,13 +124,22 @@ class RedisStore:
             db.set(f"{_SEEN}{seen.probe}:{seen.key}", text, px=left_ms)
 
     def claim(self, key: str, for_s: float) -> bool:
-        left_ms = max(1, int(for_s * 1000))
-        with self._open() as db:
-            return bool(db.set(f"{_CLAIMED}{key}", self._owner, nx=True, px=left_ms))
+        left_ms, word = max(1, int(for_s * 1000)), secrets.token_hex(8)
+        try:
+            with self._open() as db:
+                taken = bool(db.set(f"{_CLAIMED}{key}", word, nx=True, px=left_ms))
+        except StoreError:  # perhaps it is the answer that was lost
+            self._claimed[key] = word
+            raise
+        if taken:
+            self._claimed[key] = word
+        return taken
 
     def release(self, key: str) -> None:
-        with self._open() as db:
-            db.eval(_RELEASE, 1, f"{_CLAIMED}{key}", self._owner)
+        word = self._claimed.pop(key, None)
+        if word is not None:
+            with self._open() as db:
+                db.eval(_RELEASE, 1, f"{_CLAIMED}{key}", word)
 
     def forget(self, probes: Iterable[str], key: str) -> None:
         with self._open() as db:  # one by one: in a cluster they lie on several hosts

@@ -3,7 +3,8 @@
 Survives ``kill -9`` (WAL); a file that SQLite calls malformed is set aside as
 ``NAME.corrupt-UNIXTIME`` and a new one begun, because a cache is worth less than the mail that
 waits for it.  One connection a process behind a lock: a connection for each mail cost 423 us, a
-select on a shared one 25.  Never waits longer than ``BUSY_MS`` for another process's write.
+select on a shared one 25.  Never waits longer than ``BUSY_MS`` for another process's write, and
+``TURN_S`` for the other threads of its own.
 
 The connection is opened at first use, so that an object made before ``fork()`` is harmless.
 """
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 #: 1: observations, claims, counts.  2: opt-outs and notices as well.
 SCHEMA_VERSION = 2
 BUSY_MS = 200
+#: Forty threads that each waited for another process's write kept the last one for 8 s.
+TURN_S = 0.5
 _BUSY_LOOK_S = 0.01
 #: SQLite's own would be 2 MiB for each connection, and grow for ten thousand hosts; what is asked
 #: for often is in this process's memory already.
@@ -97,6 +100,8 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._claimed: dict[str, float] = {}
+        """Until when we hold each claim, which tells ours from another's."""
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # of the connection: device and inode
 
@@ -127,11 +132,15 @@ class SqliteStore:
                 " WHERE claims.until <= ? OR claims.until > excluded.until",
                 (key, now + for_s, now),
             )
+            if taken.rowcount == 1:
+                self._claimed[key] = now + for_s
             return taken.rowcount == 1
 
     def release(self, key: str) -> None:
-        with self._open() as db:
-            db.execute("DELETE FROM claims WHERE key = ?", (key,))
+        until = self._claimed.pop(key, None)
+        if until is not None:
+            with self._open() as db:
+                db.execute("DELETE FROM claims WHERE key = ? AND until = ?", (key, until))
 
     def forget(self, probes: Iterable[str], key: str) -> None:
         with self._open() as db:
@@ -278,15 +287,18 @@ class SqliteStore:
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """The connection, this thread's alone for the moment; each use is a transaction."""
-        with self._lock:
-            try:
-                if self._connection is None:
-                    self._connection = self._connect_in_time()
-                yield self._connection
-            except sqlite3.Error as error:
-                if not _is_busy(error):
-                    self._drop(error)
-                raise StoreError(f"{self.path}: {error}") from error
+        if not self._lock.acquire(timeout=TURN_S):
+            raise StoreError(f"{self.path}: not free within {TURN_S} s")
+        try:
+            if self._connection is None:
+                self._connection = self._connect_in_time()
+            yield self._connection
+        except sqlite3.Error as error:
+            if not _is_busy(error):
+                self._drop(error)
+            raise StoreError(f"{self.path}: {error}") from error
+        finally:
+            self._lock.release()
 
     def _connect_in_time(self) -> sqlite3.Connection:
         """Several workers may find no file and make it at once; SQLite does not wait then."""

@@ -209,6 +209,19 @@ def test_a_claim_that_ran_out_and_is_another_s_is_not_given_back(
         assert not third.claim("k", 60)
 
 
+def test_workers_forked_from_one_parent_do_not_take_each_other_for_themselves(
+    tmp_path: Path, opened: Opener
+) -> None:
+    port = free_port()
+    with redis(tmp_path, port):
+        made_before = opened(f"redis://127.0.0.1:{port}")
+        if (pid := os.fork()) == 0:
+            os._exit(0 if made_before.claim("k", 60) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        made_before.release("k")
+        assert not made_before.claim("k", 60)
+
+
 def test_a_killed_redis_is_an_error_at_once_and_its_restart_is_found(
     tmp_path: Path, opened: Opener
 ) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_network
@@ -46,6 +47,38 @@ def test_two_processes_share_what_is_known_and_claimed(opened: Opener, tmp_path:
     assert other.get("rdns", "198.18.7.12", 0.0) == SEEN
     assert one.claim("k", 60)
     assert not other.claim("k", 60)
+
+
+def test_a_claim_that_ran_out_and_is_another_s_is_not_given_back(
+    opened: Opener, tmp_path: Path
+) -> None:
+    one, other, third = (opened(tmp_path / "s.db") for _ in range(3))
+    assert one.claim("k", 0.01)
+    time.sleep(0.02)
+    assert other.claim("k", 60)
+    one.release("k")
+    assert not third.claim("k", 60)
+    other.release("k")
+    assert third.claim("k", 60)
+
+
+def test_many_threads_do_not_wait_for_another_process_one_after_the_other(
+    opened: Opener, tmp_path: Path
+) -> None:
+    store = opened(tmp_path / "s.db")
+    store.put(SEEN, 60)
+
+    def count(_: int) -> float:
+        started = time.monotonic()
+        with pytest.raises(StoreError):
+            store.count("tempfail 198.18.7.0/24", 60, time.time())
+        return time.monotonic() - started
+
+    with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(20) as threads:
+            assert max(threads.map(count, range(20))) < 2.0
+        another.execute("ROLLBACK")
 
 
 def test_processes_that_make_the_file_at_once_all_get_it(tmp_path: Path) -> None:
