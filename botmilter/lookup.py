@@ -17,6 +17,7 @@ import math
 import re
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -89,15 +90,16 @@ class Answer:
     record, RFC 2308 section 3)."""
 
 
-class Resolver:
-    """Asks *nameservers* (addresses, port 53 unless *port* says otherwise), or those of
-    ``/etc/resolv.conf`` where none are given.  Keeps no cache; safe for many threads."""
+class Questions(ABC):
+    """What can be asked of the DNS."""
 
-    def __init__(self, nameservers: Sequence[str] = (), port: int = 53) -> None:
-        self._nameservers = tuple(nameservers)
-        self._port = port
-        self._works_until = Deadline(-math.inf)
-        self._failures = 0  # running, over all threads; one more or less is no matter
+    @abstractmethod
+    def ask(self, name: str, kind: str, deadline: Deadline) -> Answer:
+        """The data of type *kind* at *name*; an MX record gives its host.
+
+        Blocks at most until *deadline*.  Raises LookupTrouble, as NameTrouble where the resolver
+        is known to work.  A *name* that cannot be one has nothing, and nobody is asked.
+        """
 
     def pointers(self, ip: IPAddress, deadline: Deadline) -> Answer:
         """The names of *ip* (PTR)."""
@@ -107,12 +109,18 @@ class Resolver:
         """The addresses of *name* in the family of *family_of* (A or AAAA)."""
         return self.ask(name, "A" if isinstance(family_of, IPv4Address) else "AAAA", deadline)
 
-    def ask(self, name: str, kind: str, deadline: Deadline) -> Answer:
-        """The data of type *kind* at *name*; an MX record gives its host.
 
-        Blocks at most until *deadline*.  Raises LookupTrouble, as NameTrouble where the resolver
-        is known to work.  A *name* that cannot be one has nothing, and nobody is asked.
-        """
+class Resolver(Questions):
+    """Asks *nameservers* (addresses, port 53 unless *port* says otherwise), or those of
+    ``/etc/resolv.conf`` where none are given.  Keeps no cache; safe for many threads."""
+
+    def __init__(self, nameservers: Sequence[str] = (), port: int = 53) -> None:
+        self._nameservers = tuple(nameservers)
+        self._port = port
+        self._works_until = Deadline(-math.inf)
+        self._failures = 0  # running, over all threads; one more or less is no matter
+
+    def ask(self, name: str, kind: str, deadline: Deadline) -> Answer:
         if len(name.rstrip(".")) > _NAME_AT_MOST or not _NAME.fullmatch(name):
             return Answer()
         query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD)
@@ -159,6 +167,21 @@ class Resolver:
             return [str(server) for server in _configured().nameservers]
         except dns.resolver.NoResolverConfiguration:
             return ()
+
+
+class Heard(Questions):
+    """Asks *resolver*, and knows how long all that it said holds: for one measurement."""
+
+    def __init__(self, resolver: Questions) -> None:
+        self._resolver = resolver
+        self.ttl_s: float | None = None
+        """Of the answer that holds least; None where none told."""
+
+    def ask(self, name: str, kind: str, deadline: Deadline) -> Answer:
+        answer = self._resolver.ask(name, kind, deadline)
+        if answer.ttl_s is not None:
+            self.ttl_s = min(answer.ttl_s, math.inf if self.ttl_s is None else self.ttl_s)
+        return answer
 
 
 def _connected(server: str, port: int, kind: socket.SocketKind, limit: Deadline) -> socket.socket:

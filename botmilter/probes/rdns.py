@@ -14,7 +14,7 @@ from ipaddress import ip_address
 
 from botmilter import names
 from botmilter.clock import Deadline
-from botmilter.lookup import LookupTrouble, Resolver, as_addresses
+from botmilter.lookup import Heard, LookupTrouble, Questions, as_addresses
 from botmilter.model import IPAddress, Observation, Signal, Status, Target
 
 #: A host needs one name; whoever has dozens is not asked for all of them.
@@ -39,7 +39,7 @@ class RdnsProbe:
         }
     )
 
-    def __init__(self, resolver: Resolver, limit_s: float, neighbours: bool) -> None:
+    def __init__(self, resolver: Questions, limit_s: float, neighbours: bool) -> None:
         self.limit_s = limit_s
         self._resolver = resolver
         self._neighbours = neighbours
@@ -49,12 +49,13 @@ class RdnsProbe:
 
     def measure(self, target: Target, deadline: Deadline) -> Observation:
         key = self.store_key(target)
+        dns = Heard(self._resolver)
         try:
-            pointers = self._resolver.pointers(target.ip, deadline)
+            pointers = dns.pointers(target.ip, deadline)
         except LookupTrouble as trouble:
             return Observation(self.name, key, trouble.status, reason=f"PTR: {trouble}")
         found = sorted(pointers.texts)[:_NAMES_AT_MOST]
-        confirmed, unchecked = self._confirm(found, target.ip, deadline)
+        confirmed, unchecked = _confirm(dns, found, target.ip, deadline)
         facts = {
             "names": found,
             "confirmed": confirmed,
@@ -62,20 +63,7 @@ class RdnsProbe:
             "neighbours": self._ask_beside(found, target.ip, deadline),
             "zone": pointers.zone,
         }
-        return Observation(self.name, key, Status.ANSWERED, facts, ttl_s=pointers.ttl_s)
-
-    def _confirm(
-        self, found: Iterable[str], ip: IPAddress, deadline: Deadline
-    ) -> tuple[list[str], list[str]]:
-        confirmed: list[str] = []
-        unchecked: list[str] = []
-        for name in found:
-            try:
-                if ip in as_addresses(self._resolver.addresses(name, ip, deadline)):
-                    confirmed.append(name)
-            except LookupTrouble:
-                unchecked.append(name)
-        return confirmed, unchecked
+        return Observation(self.name, key, Status.ANSWERED, facts, ttl_s=dns.ttl_s)
 
     def _ask_beside(self, found: list[str], ip: IPAddress, deadline: Deadline) -> dict[str, str]:
         """Names of the neighbours, where they could still tell something."""
@@ -113,8 +101,26 @@ def holder(seen: Observation) -> str | None:
     its network's part of the reverse tree.  None where *seen* does not tell."""
     if seen.probe != RdnsProbe.name or seen.status is not Status.ANSWERED:
         return None
-    names_or_zone = seen.facts["names"] or [seen.facts.get("zone", "")]  # older facts have none
+    found = seen.facts.get("names")
+    if not isinstance(found, list):  # another version's facts, or another's hand
+        return None
+    names_or_zone = found or [seen.facts.get("zone", "")]  # older facts have none
     return " ".join(str(name).lower() for name in names_or_zone)
+
+
+def _confirm(
+    dns: Questions, found: Iterable[str], ip: IPAddress, deadline: Deadline
+) -> tuple[list[str], list[str]]:
+    """Those of the names that lead to *ip*, and those of which nobody knows."""
+    confirmed: list[str] = []
+    unchecked: list[str] = []
+    for name in found:
+        try:
+            if ip in as_addresses(dns.addresses(name, ip, deadline)):
+                confirmed.append(name)
+        except LookupTrouble:
+            unchecked.append(name)
+    return confirmed, unchecked
 
 
 def _pool_signals(main: str, seen: Observation, ip: IPAddress) -> Iterator[Signal]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from botmilter import names
 from botmilter.clock import Deadline
-from botmilter.lookup import LookupTrouble, Resolver, as_addresses
+from botmilter.lookup import Heard, LookupTrouble, Questions, as_addresses
 from botmilter.model import IPAddress, Observation, Signal, Status, Target
 from botmilter.net import printable
 from botmilter.probes import spf
@@ -28,7 +28,7 @@ _BY_GREETING_ONLY = 0.5
 
 _ASKABLE = re.compile(r"[a-z0-9_.-]{1,253}")
 
-_Question = Callable[[str, IPAddress, Deadline], bool]
+_Question = Callable[[Questions, str, IPAddress, Deadline], bool]
 
 
 class SenderHostProbe:
@@ -42,7 +42,7 @@ class SenderHostProbe:
     sends_to_host = False
     signals = frozenset({"host.mx", "host.a", "host.spf", "helo.unresolved"})
 
-    def __init__(self, resolver: Resolver, limit_s: float) -> None:
+    def __init__(self, resolver: Questions, limit_s: float) -> None:
         self.limit_s = limit_s
         self._resolver = resolver
 
@@ -51,15 +51,16 @@ class SenderHostProbe:
 
     def measure(self, target: Target, deadline: Deadline) -> Observation:
         key = self.store_key(target)
-        questions = tuple(self._questions(target))
+        questions = tuple(_questions(target))
         if not questions:
             return Observation(self.name, key, Status.SKIPPED, reason="no name to ask about")
+        dns = Heard(self._resolver)
         found, by = "", ""
         failed: list[str] = []
         statuses: list[Status] = []
         for how, name, ask in questions:
             try:
-                if ask(name, target.ip, deadline):
+                if ask(dns, name, target.ip, deadline):
                     found, by = how, name
                     break
             except LookupTrouble as trouble:
@@ -68,44 +69,11 @@ class SenderHostProbe:
         if len(failed) == len(questions):
             status = Status.FAILED if Status.FAILED in statuses else Status.SKIPPED
             return Observation(self.name, key, status, reason=failed[0])
-        helo_exists = None if found else self._exists(_askable(target.helo), target.ip, deadline)
+        helo_exists = None if found else _exists(dns, _askable(target.helo), target.ip, deadline)
         facts = {"found": found, "by": by, "helo_exists": helo_exists, "failed": failed}
         # half an answer is not kept for long
-        ttl_s = 0.0 if failed and not found else None
+        ttl_s = 0.0 if failed and not found else dns.ttl_s
         return Observation(self.name, key, Status.ANSWERED, facts, ttl_s=ttl_s)
-
-    def _questions(self, target: Target) -> Iterator[tuple[str, str, _Question]]:
-        domain, helo = _askable(target.sender_domain), _askable(target.helo)
-        if domain:
-            yield "mx", domain, self._is_mx
-            yield "a", domain, self._is_address
-            yield "spf", domain, self._is_in_spf
-        if helo:
-            helo_domain = names.registered_domain(helo)
-            if helo_domain and helo_domain != domain:
-                yield "mx", helo_domain, self._is_mx
-            if helo != domain and not names.is_dynamic(helo, target.ip).strength:
-                yield "a", helo, self._is_address
-            if not domain:  # RFC 7208 section 2.4: the null sender's name is the greeting's
-                yield "spf", helo, self._is_in_spf
-
-    def _is_mx(self, name: str, ip: IPAddress, deadline: Deadline) -> bool:
-        hosts = [host for host in self._resolver.ask(name, "MX", deadline).texts if host]
-        return any(self._is_address(host, ip, deadline) for host in hosts[:_MX_HOSTS_AT_MOST])
-
-    def _is_address(self, name: str, ip: IPAddress, deadline: Deadline) -> bool:
-        return ip in as_addresses(self._resolver.addresses(name, ip, deadline))
-
-    def _is_in_spf(self, name: str, ip: IPAddress, deadline: Deadline) -> bool:
-        return spf.names_host(self._resolver, name, ip, deadline)
-
-    def _exists(self, name: str, ip: IPAddress, deadline: Deadline) -> bool | None:
-        if not name:
-            return None
-        try:
-            return self._resolver.addresses(name, ip, deadline).exists
-        except LookupTrouble:
-            return None
 
     def interpret(self, seen: Observation, target: Target) -> Iterable[Signal]:
         found, by = str(seen.facts["found"]), str(seen.facts["by"])
@@ -114,6 +82,40 @@ class SenderHostProbe:
             yield Signal(f"host.{found}", _BY_GREETING_ONLY if is_weak else 1.0, by)
         if seen.facts["helo_exists"] is False:
             yield Signal("helo.unresolved", 1.0, target.helo or "")
+
+
+def _questions(target: Target) -> Iterator[tuple[str, str, _Question]]:
+    domain, helo = _askable(target.sender_domain), _askable(target.helo)
+    if domain:
+        yield "mx", domain, _is_mx
+        yield "a", domain, _is_address
+        yield "spf", domain, spf.names_host
+    if helo:
+        helo_domain = names.registered_domain(helo)
+        if helo_domain and helo_domain != domain:
+            yield "mx", helo_domain, _is_mx
+        if helo != domain and not names.is_dynamic(helo, target.ip).strength:
+            yield "a", helo, _is_address
+        if not domain:  # RFC 7208 section 2.4: the null sender's name is the greeting's
+            yield "spf", helo, spf.names_host
+
+
+def _is_mx(dns: Questions, name: str, ip: IPAddress, deadline: Deadline) -> bool:
+    hosts = [host for host in dns.ask(name, "MX", deadline).texts if host]
+    return any(_is_address(dns, host, ip, deadline) for host in hosts[:_MX_HOSTS_AT_MOST])
+
+
+def _is_address(dns: Questions, name: str, ip: IPAddress, deadline: Deadline) -> bool:
+    return ip in as_addresses(dns.addresses(name, ip, deadline))
+
+
+def _exists(dns: Questions, name: str, ip: IPAddress, deadline: Deadline) -> bool | None:
+    if not name:
+        return None
+    try:
+        return dns.addresses(name, ip, deadline).exists
+    except LookupTrouble:
+        return None
 
 
 def _askable(name: str | None) -> str:

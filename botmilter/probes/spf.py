@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from botmilter.clock import Deadline
-from botmilter.lookup import Answer, Resolver, as_addresses
+from botmilter.lookup import Answer, Questions, as_addresses
 from botmilter.model import IPAddress, IPNetwork
 
 #: RFC 7208 section 4.6.4: terms that cause look-ups, in all; hosts of one mx; terms whose look-up
@@ -117,7 +117,7 @@ def _terms(record: str) -> list[_Term]:
     return terms
 
 
-def names_host(resolver: Resolver, domain: str, ip: IPAddress, deadline: Deadline) -> bool:
+def names_host(resolver: Questions, domain: str, ip: IPAddress, deadline: Deadline) -> bool:
     """Whether *domain* names *ip* as a host that sends its mail.
 
     Blocks at most until *deadline*.  Raises LookupTrouble.
@@ -131,7 +131,7 @@ def names_host(resolver: Resolver, domain: str, ip: IPAddress, deadline: Deadlin
 class _Evaluation:
     """One check_host() with its limits (RFC 7208 section 4)."""
 
-    def __init__(self, resolver: Resolver, ip: IPAddress, deadline: Deadline) -> None:
+    def __init__(self, resolver: Questions, ip: IPAddress, deadline: Deadline) -> None:
         self._resolver = resolver
         self._ip = ip
         self._deadline = deadline

@@ -145,3 +145,9 @@ def test_what_the_facts_mean(facts: dict[str, Any], signals: dict[str, float]) -
     target = Target(IP, "mail.c.example", "a.example")
     found = SenderHostProbe(Resolver(), 1.0).interpret(seen, target)
     assert {one.name: one.strength for one in found} == signals
+
+
+def test_it_holds_no_longer_than_the_shortest_of_the_answers(server: DnsServer) -> None:
+    server.answer("a.example", "MX", ["10 mx.a.example."], ttl_s=600)
+    server.answer("mx.a.example", "A", HERE, ttl_s=90)
+    assert look(server).ttl_s == 90
