@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -108,21 +109,26 @@ class Machine:
     store: Store
     memory: Memory
 
-    def policy(self, settings: Settings, budget_s: float | None = None) -> Policy:
-        """How much one mail may cost."""
+    def policy(self, settings: Settings, budget_s: float | None = None, workers: int = 1) -> Policy:
+        """How much one mail may cost, in a process that is one of *workers*."""
         budget = settings.budget
         return Policy(
             budget_s=budget.per_mail_s if budget_s is None else budget_s,
             probes=frozenset(probe.name for probe in self.probes),
             settle_s=settings.probe.settle_s,
             under_load_s=budget.under_load_s if budget_s is None else None,
-            load_mails=budget.load_mails,
+            load_mails=math.ceil(budget.load_mails / workers),
         )
 
 
 def operations() -> Mapping[str, Operation]:
     """What needs CAP_NET_RAW, by name, done in this process."""
     return dict(_OPERATIONS)
+
+
+def operations_at_once(settings: Settings, askers: int) -> Mapping[str, int]:
+    """How many of each so many processes ask for at the same time: workers, and one for queries."""
+    return {name: getattr(settings.probe, name).at_once * askers for name in _OPERATIONS}
 
 
 def probes(
@@ -285,4 +291,4 @@ def _redis(url: str) -> Store:
 def _scheduler(settings: Settings, probes: Sequence[Probe]) -> Scheduler[Catch]:
     at_once = {probe.name: getattr(settings.probe, probe.name).at_once for probe in probes}
     lanes = {RECALL_LANE: _RECALL_THREADS, **at_once}
-    return Scheduler(lanes, settings.probe.queue_limit, paced=at_once)
+    return Scheduler(lanes, settings.probe.queue_limit, undone=(), paced=at_once)

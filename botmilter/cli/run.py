@@ -80,6 +80,7 @@ def service(chosen: Settings) -> Service:
     is looked for: a worker that takes a killed one's place works without it, if need be.
     """
     milter = chosen.milter
+    workers = _worker_count(milter.workers)
     key = build.key(chosen)
     store = build.store(chosen.store)
     _require_known_version(store)
@@ -88,12 +89,13 @@ def service(chosen: Settings) -> Service:
         socket_mode=int(milter.socket_mode, 8),
         socket_group=milter.socket_group,
         user=milter.user,
-        workers=_worker_count(milter.workers),
+        workers=workers,
         pin_workers=milter.pin_workers,
         start=milter.start,
         stop_grace_s=milter.stop_grace_s,
         guard=build.guard(chosen),
         operations=build.operations(),
+        at_once=build.operations_at_once(chosen, askers=workers + 1),
         make_judge=lambda client, uplink: _judge(chosen, client, uplink, key, store),
         query=_query(chosen, store),
         log_level=chosen.log.level.upper(),
@@ -154,7 +156,7 @@ def _judge(
     journal = Journal(chosen.budget.per_mail_s)
     probes = build.probes(chosen, client.operation)
     machine = build.machine(chosen, probes, shared=store, recorder=journal)
-    policy = machine.policy(chosen)
+    policy = machine.policy(chosen, workers=_worker_count(chosen.milter.workers))
     header = chosen.header
     judge = MailJudge(
         machine.engine,

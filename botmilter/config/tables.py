@@ -45,7 +45,7 @@ class Budget(Table):
     under_load_s: Seconds = 1.0
     """The same while more than load_mails wait at once."""
     load_mails: Annotated[int, Field(ge=1, le=100_000)] = 50
-    """From how many waiting mails on, in one process, under_load_s holds."""
+    """From how many waiting mails on, in all workers together, under_load_s holds."""
 
     @model_validator(mode="after")
     def _shorter_under_load(self) -> Self:

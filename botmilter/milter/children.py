@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -42,10 +43,38 @@ class Child:
     not_before: float = 0.0
 
 
-def be_child(child: Child, control: socket.socket) -> NoReturn:
+def start(child: Child, close_others: Callable[[], None]) -> bool:
+    """Start a process in *child*'s place, which calls *close_others* first.
+
+    False where the machine gives no descriptor or no process; then the next try has to wait.
+    """
+    with ExitStack() as unused:
+        try:
+            ours, theirs = socket.socketpair()
+            unused.callback(ours.close)
+            unused.callback(theirs.close)
+            pid = os.fork()
+        except OSError as error:
+            _wait(child)
+            why = f"{child.name} cannot start: {error.strerror}"
+            log.error("%s; next try in %.1f s", why, child.pause_s)
+            return False
+        if pid == 0:
+            _be_child(child, ours, theirs, close_others)
+        unused.pop_all()
+    theirs.close()
+    child.pid, child.control, child.started_at = pid, ours, time.monotonic()
+    return True
+
+
+def _be_child(
+    child: Child, parents: socket.socket, control: socket.socket, close_others: Callable[[], None]
+) -> NoReturn:
     """The child's whole life.  In a process group of its own: Ctrl-C is for the parent."""
     code = 70  # EX_SOFTWARE
     try:
+        parents.close()
+        close_others()
         os.setpgid(0, 0)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -77,12 +106,19 @@ def reap(child: Child) -> int | None:
         return None
     if child.control is not None:
         child.control.close()
-    now = time.monotonic()
-    settled = now - child.started_at >= _SETTLED_S
-    child.pause_s = _FIRST_PAUSE_S if settled else min(child.pause_s * 2, _LONGEST_PAUSE_S)
-    child.not_before = now + child.pause_s
+    if time.monotonic() - child.started_at >= _SETTLED_S:
+        child.pause_s = _FIRST_PAUSE_S
+        child.not_before = time.monotonic() + child.pause_s
+    else:
+        _wait(child)
     child.pid, child.control, child.is_ready = 0, None, False
     return os.waitstatus_to_exitcode(status)
+
+
+def _wait(child: Child) -> None:
+    """The next process in its place waits twice as long as the one before."""
+    child.pause_s = min(child.pause_s * 2, _LONGEST_PAUSE_S)
+    child.not_before = time.monotonic() + child.pause_s
 
 
 def end(child: Child) -> None:

@@ -30,7 +30,7 @@ from botmilter.clock import Deadline
 from botmilter.errors import BotmilterError, SetupError
 from botmilter.milter import listener, privileged, query, reloading
 from botmilter.milter.base import DRAIN, Judge, Start
-from botmilter.milter.children import SIGNALS, TICK_S, Child, be_child, end, listen_for_ready, reap
+from botmilter.milter.children import SIGNALS, TICK_S, Child, end, listen_for_ready, reap, start
 from botmilter.milter.observer import Observing, Uplink, send
 from botmilter.milter.privileged import Operation, PrivilegedClient, Prober
 from botmilter.milter.reloading import Outcome
@@ -67,6 +67,8 @@ class Service:
     make_judge: MakeJudge
     """Called in each worker, after the fork: nothing threaded may exist before.  With the socket
     to send counts to, where somebody wants them."""
+    at_once: Mapping[str, int] = field(default_factory=dict)
+    """How many of each operation at the same time, for all workers together."""
     query: QueryService | None = None
     log_level: str = "INFO"
     """Least urgent level that is logged."""
@@ -168,7 +170,7 @@ class Daemon:
 
         if service.observing is not None:
             self._observers.append(Child(observe, "observer"))
-            self._fork(self._observers[0])
+            start(self._observers[0], self._close_others)
 
     def _begin(self, service: Service) -> None:
         """Start a generation and see all its workers serve; SetupError where they don't."""
@@ -176,17 +178,24 @@ class Daemon:
         logging.getLogger().setLevel(service.log_level)  # the children inherit it
         generation = self._generation(service)
         self._generations.append(generation)
+        if not self._serves(generation):
+            self._generations.remove(generation)
+            _kill(generation)
+            logging.getLogger().setLevel(before)
+            raise SetupError("the workers do not start; the lines above say why")
+
+    def _serves(self, generation: _Generation) -> bool:
+        """Start its processes; whether all come to serve."""
         for child in generation.children:
-            self._fork(child)
+            if not start(child, self._close_others):
+                return False
         deadline = Deadline.after(_START_LIMIT_S)
         while not all(child.is_ready for child in generation.serving):
             listen_for_ready(generation.serving, deadline)
             dead = [child for child in generation.serving if reap(child) is not None]
             if dead or deadline.is_over:
-                self._generations.remove(generation)
-                _kill(generation)
-                logging.getLogger().setLevel(before)
-                raise SetupError("the workers do not start; the lines above say why")
+                return False
+        return True
 
     def _generation(self, service: Service) -> _Generation:
         theirs, ours = channel = privileged.channel()
@@ -195,7 +204,7 @@ class Daemon:
             ours.close()
             self._uplink.only_send()
             privileged.become(service.user, frozenset({privileged.CAP_NET_RAW}))
-            Prober(theirs, service.operations, service.guard).serve()
+            Prober(theirs, service.operations, service.guard, service.at_once).serve()
             return 0
 
         def work(number: int, control: socket.socket) -> int:
@@ -303,17 +312,7 @@ class Daemon:
             log.error("%s ended with %s; next in %.1f s", child.name, code, child.pause_s)
             self._restarts += child.name.startswith("worker")
         if not child.pid and time.monotonic() >= child.not_before:
-            self._fork(child)
-
-    def _fork(self, child: Child) -> None:
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            self._close_others()
-            ours.close()
-            be_child(child, theirs)
-        theirs.close()
-        child.pid, child.control, child.started_at = pid, ours, time.monotonic()
+            start(child, self._close_others)
 
     def _close_others(self) -> None:
         """Ends that would keep a sibling from noticing that the parent has gone."""

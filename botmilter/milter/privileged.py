@@ -22,6 +22,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from botmilter.clock import Deadline
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 #: Measures one address within so many seconds; gives plain JSON data.
 Operation = Callable[[IPAddress, float], dict[str, Any]]
 
+#: Of one operation, where the configuration does not tell.
 _AT_ONCE = 64
 _LIMIT_AT_MOST_S = 120.0
 #: What a limit may be overstepped by before the client gives up: starting and reaping nmap.
@@ -49,12 +51,19 @@ class Prober:
     """Answers requests from *channel* until its other end is closed everywhere."""
 
     def __init__(
-        self, channel: socket.socket, operations: Mapping[str, Operation], guard: ProbeGuard
+        self,
+        channel: socket.socket,
+        operations: Mapping[str, Operation],
+        guard: ProbeGuard,
+        at_once: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        """*at_once*: of each operation so many, whatever the others do."""
         self._channel = channel
         self._operations = operations
         self._guard = guard
-        self._room = threading.BoundedSemaphore(_AT_ONCE)
+        self._room = {
+            name: threading.BoundedSemaphore(at_once.get(name, _AT_ONCE)) for name in operations
+        }
 
     def serve(self) -> None:
         while True:
@@ -65,25 +74,31 @@ class Prober:
                 self._start(request, socket.socket(fileno=fd))
 
     def _start(self, request: bytes, reply: socket.socket) -> None:
-        if not self._room.acquire(blocking=False):
-            _answer(reply, {"error": f"busy: {_AT_ONCE} operations under way"})
-            return
         try:
-            threading.Thread(target=self._run, args=(request, reply), daemon=True).start()
+            name, ip, limit_s = self._checked(request)
+        except Exception as error:  # whatever it was, the other side is told
+            _refuse(reply, error)
+            return
+        room = self._room[name]
+        if not room.acquire(blocking=False):
+            _answer(reply, {"error": "busy: as many are under way as may be"})
+            return
+
+        def run() -> None:
+            try:
+                _answer(reply, {"result": self._operations[name](ip, limit_s)})
+            except Exception as error:  # the same
+                _refuse(reply, error)
+            finally:
+                room.release()
+
+        try:
+            threading.Thread(target=run, daemon=True).start()
         except RuntimeError:
-            self._room.release()
+            room.release()
             _answer(reply, {"error": "no thread left"})
 
-    def _run(self, request: bytes, reply: socket.socket) -> None:
-        try:
-            operation, ip, limit_s = self._checked(request)
-            _answer(reply, {"result": operation(ip, limit_s)})
-        except Exception as error:  # whatever it was, the other side is told
-            _answer(reply, {"error": printable(f"{type(error).__name__}: {error}")})
-        finally:
-            self._room.release()
-
-    def _checked(self, request: bytes) -> tuple[Operation, IPAddress, float]:
+    def _checked(self, request: bytes) -> tuple[str, IPAddress, float]:
         """Raises ValueError or KeyError; trusts nothing that came."""
         data = json.loads(request)
         ip = canonical(ipaddress.ip_address(str(data["ip"])))
@@ -92,7 +107,14 @@ class Prober:
         limit_s = float(data["limit_s"])
         if not 0 < limit_s <= _LIMIT_AT_MOST_S:
             raise ValueError(f"limit_s from 0 to {_LIMIT_AT_MOST_S:.0f} expected, got {limit_s}")
-        return self._operations[str(data["operation"])], ip, limit_s
+        name = str(data["operation"])
+        if name not in self._operations:
+            raise KeyError(name)
+        return name, ip, limit_s
+
+
+def _refuse(reply: socket.socket, error: Exception) -> None:
+    _answer(reply, {"error": printable(f"{type(error).__name__}: {error}")})
 
 
 def _answer(reply: socket.socket, answer: dict[str, Any]) -> None:

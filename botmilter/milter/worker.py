@@ -92,9 +92,18 @@ class Worker:
         # never comes back from libmilter, and all other threads would look for it at each step.
         with Path(os.devnull).open("w") as nowhere:
             faulthandler.register(_WAKE, nowhere, all_threads=False)
-            threading.Thread(target=self._obey, args=(place,), daemon=True).start()
+            threading.Thread(target=self._live, args=(place,), daemon=True).start()
             app.serve()
         return 1
+
+    def _live(self, place: _Place) -> None:
+        """A worker that can no longer be told anything ends, and another takes its place."""
+        try:
+            self._obey(place)
+        except Exception:
+            log.exception("worker failed")
+        finally:
+            os._exit(70)  # EX_SOFTWARE
 
     def _obey(self, place: _Place) -> None:
         sessions = _sessions_with_ourselves(place)

@@ -61,6 +61,36 @@ def test_what_an_operation_measured_comes_back(channel: socket.socket) -> None:
     assert len(client.call("large", HOST, 1.0)["xml"]) == 500_000
 
 
+def test_one_operation_takes_no_room_of_another_s() -> None:
+    theirs, ours = privileged.channel()
+    begun, go = threading.Semaphore(0), threading.Event()
+
+    def ping(ip: IPAddress, limit_s: float) -> dict[str, Any]:
+        begun.release()
+        go.wait(10)
+        return {}
+
+    operations = {"ping": ping, "echo": echo}
+    prober = Prober(theirs, operations, GUARD, at_once={"ping": 3, "echo": 1})
+    serving = threading.Thread(target=prober.serve)
+    serving.start()
+    client = PrivilegedClient(ours)
+    asking = [threading.Thread(target=client.call, args=("ping", HOST, 9.0)) for _ in range(3)]
+    for one in asking:
+        one.start()
+    for _ in asking:
+        assert begun.acquire(timeout=10)
+    assert client.call("echo", HOST, 1.0) == {"ip": "198.18.0.1"}
+    with pytest.raises(SetupError, match="busy: as many are under way as may be"):
+        client.call("ping", HOST, 1.0)
+    go.set()
+    for one in (*asking, serving):
+        if one is serving:
+            ours.close()
+        one.join(10)
+    theirs.close()
+
+
 def test_operations_run_beside_each_other(channel: socket.socket) -> None:
     client = PrivilegedClient(channel)
     asking = [threading.Thread(target=client.call, args=("slow", HOST, 1.0)) for _ in range(10)]
