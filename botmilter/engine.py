@@ -144,8 +144,7 @@ class Engine:
                 return standing.verdict.of(ticket.origin)
             self._look_around(ticket, ticket.target)
         started = time.monotonic()
-        with ticket.changed:
-            ticket.mail_signals = said
+        self._heed(ticket, said)
         seen = self._seen_in_time(ticket, while_waiting)
         verdict = self._verdict(ticket, seen, time.monotonic() - started)
         self._let_stand(ticket, seen, verdict)
@@ -230,6 +229,16 @@ class Engine:
         ticket.recalling = True
         self._submit(ticket, RECALL_LANE, " ".join([RECALL_LANE, *unknown.values()]), recall)
 
+    def _heed(self, ticket: Ticket, said: tuple[Signal, ...]) -> None:
+        """Take in what the mail says: what was needless without that may be needed after all."""
+        with ticket.changed:
+            ticket.mail_signals = said
+            needless = [n for n, seen in ticket.seen.items() if seen.reason == plan.NOT_NEEDED]
+            for name in needless:
+                del ticket.seen[name]
+        if needless:
+            self._advance(ticket)
+
     def _advance(self, ticket: Ticket) -> None:
         """Start what may run now and wake whoever waits."""
         with ticket.changed:
@@ -252,7 +261,7 @@ class Engine:
             ticket.probes.values(),
             ticket.seen,
             ticket.running,
-            lambda: ticket.policy.thorough or self._can_change(ticket),
+            lambda: self._can_matter(ticket),
             ticket.settled,
             ticket.policy.silent_too,
         )
@@ -265,31 +274,43 @@ class Engine:
         name, key = probe.name, ticket.keys[probe.name]
         paused = self._measurer.pause_reason(probe)
         if paused is not None:
-            self._take(ticket, (not_run(name, key, Status.FAILED, paused),))
+            self._take(ticket, (not_run(name, key, Status.FAILED, paused),), name)
             return
 
         def measure() -> Catch:
+            if probe.wants_life and not self._is_needed(ticket):
+                self._measurer.not_measured(probe)
+                return ()
             return self._measurer.measure(probe, target)
 
         if not self._submit(ticket, name, f"{name} {key}", measure):
-            self._take(ticket, (not_run(name, key, Status.SKIPPED, "queue full"),))
+            self._measurer.not_measured(probe)
+            self._take(ticket, (not_run(name, key, Status.SKIPPED, "queue full"),), name)
+
+    def _is_needed(self, ticket: Ticket) -> bool:
+        """Whether a dear probe that waited for its turn can still change something."""
+        with ticket.changed:
+            return self._can_matter(ticket)
 
     def _submit(self, ticket: Ticket, lane: str, flight: str, job: Callable[[], Catch]) -> bool:
         def done(catch: Catch) -> None:
-            self._take(ticket, catch)
+            self._take(ticket, catch, lane)
 
-        if self._scheduler.submit(lane, flight, job, done):
+        if self._scheduler.submit(lane, flight, job, done, lambda: ticket.wanted):
             return True
         if lane == RECALL_LANE:
             done(())
         return False
 
-    def _take(self, ticket: Ticket, catch: Catch) -> None:
+    def _take(self, ticket: Ticket, catch: Catch, lane: str) -> None:
+        """Take in what the job of *lane* brought; nothing, where it was not done."""
         with ticket.changed:
             ticket.recalling = False
+            ticket.running.discard(lane)
+            if not catch and lane in ticket.probes and ticket.answered:
+                catch = (not_run(lane, ticket.keys[lane], Status.SKIPPED, "nobody waits for it"),)
             for seen in catch:
                 ticket.seen[seen.probe] = seen
-                ticket.running.discard(seen.probe)
             for seen in [one for one in ticket.seen.values() if self._memory.is_outdated(one)]:
                 del ticket.seen[seen.probe]
         self._advance(ticket)
@@ -306,14 +327,7 @@ class Engine:
             if while_waiting is not None:
                 while_waiting()
         self._waiting.discard(ticket)
-        with ticket.changed:
-            seen, running = dict(ticket.seen), frozenset(ticket.running)
-        for name, key in ticket.keys.items():
-            if name not in seen:
-                late = (Status.LATE, plan.MEASURING if name in running else "not started in time")
-                status, reason = late if is_open else (Status.SKIPPED, plan.NOT_NEEDED)
-                seen[name] = not_run(name, key, status, reason)
-        return seen
+        return ticket.answer(is_open)
 
     def _wait(self, ticket: Ticket, deadline: Deadline) -> bool:
         """Wait until *deadline*, at most ``WAITING_EVERY_S``; whether something is still open."""
@@ -327,9 +341,12 @@ class Engine:
         """Whether waiting longer can still change the label (called with the ticket's lock)."""
         if ticket.seen.keys() >= ticket.probes.keys():
             return False
-        return ticket.recalling or ticket.policy.thorough or self._can_change(ticket)
+        return ticket.recalling or self._can_matter(ticket)
 
-    def _can_change(self, ticket: Ticket) -> bool:
+    def _can_matter(self, ticket: Ticket) -> bool:
+        """Whether what is outstanding can change the label, or is wanted whatever it says."""
+        if ticket.policy.thorough:
+            return True
         outstanding = [p for name, p in ticket.probes.items() if name not in ticket.seen]
         possible = frozenset[str]().union(*(probe.signals for probe in outstanding))
         said = self._signals(ticket, ticket.seen)

@@ -45,8 +45,11 @@ class Health:
     def undecided(self) -> None:
         """The attempt told neither way: the next caller is another."""
         with self._lock:
-            if self._is_trying:
-                self._is_trying, self._paused_until = False, 0.0
+            self._try_another()
+
+    def _try_another(self) -> None:
+        if self._is_trying:
+            self._is_trying, self._paused_until = False, 0.0
 
     def record(self, status: Status, reason: str, now: float) -> str | None:
         """Take in how an attempt ended; returns a line for the log when the state changes."""
@@ -56,6 +59,7 @@ class Health:
                 self._is_trying = False
                 return "works again" if was_broken else None
             if status is not Status.FAILED:
+                self._try_another()
                 return None
             was_broken = self._pause_s > 0
             if was_broken and not self._is_trying:

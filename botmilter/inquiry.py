@@ -7,8 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from botmilter.model import Observation, Origin, Signal, Target
+from botmilter import plan
+from botmilter.measuring import not_run
+from botmilter.model import Observation, Origin, Signal, Status, Target
 from botmilter.probes.base import Probe
+from botmilter.scheduler import Wanted
 from botmilter.standing import Standing
 
 
@@ -30,7 +33,7 @@ class Policy:
     from_memory: bool = False
     """Use what is remembered and measure nothing."""
     under_load_s: float | None = None
-    """The budget while more than *load_mails* wait in this process: a flood of mail from unknown
+    """The budget while *load_mails* and more wait in this process: a flood of mail from unknown
     hosts must not use up the MTA's processes (postscreen's stress-dependent timeouts)."""
     load_mails: int = 50
 
@@ -58,6 +61,8 @@ class Ticket:
         self.recalling = False
         self.settled = policy.settle_s <= 0
         self.abandoned = False
+        self.answered = False
+        """The mail has its verdict: what comes now serves the next one."""
         self.mail_signals: tuple[Signal, ...] = ()
         self.standing: Standing | None = None
         """Set where nothing was started, because the host was judged by the same facts before."""
@@ -66,6 +71,26 @@ class Ticket:
         """The mail is gone: start nothing more for it."""
         with self.changed:
             self.abandoned = True
+
+    @property
+    def wanted(self) -> Wanted:
+        """How much what has not begun is wanted.  Takes no lock."""
+        if self.abandoned:
+            return Wanted.NOT
+        return Wanted.LATER if self.answered else Wanted.NOW
+
+    def answer(self, is_open: bool) -> dict[str, Observation]:
+        """The mail gets its verdict now: of each probe what was seen, or why there is nothing;
+        *is_open* tells whether waiting longer could change the label."""
+        with self.changed:
+            self.answered = True
+            seen, running = dict(self.seen), frozenset(self.running)
+        for name, key in self.keys.items():
+            if name not in seen:
+                late = (Status.LATE, plan.MEASURING if name in running else "not started in time")
+                status, reason = late if is_open else (Status.SKIPPED, plan.NOT_NEEDED)
+                seen[name] = not_run(name, key, status, reason)
+        return seen
 
     @property
     def observations(self) -> tuple[Observation, ...]:

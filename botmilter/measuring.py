@@ -68,18 +68,25 @@ class Measurer:
         """Why *probe* should be left alone for now; see :class:`botmilter.health.Health`."""
         return self._health[probe.name].pause_reason(time.monotonic())
 
+    def not_measured(self, probe: Probe) -> None:
+        """What :meth:`pause_reason` allowed did not come about."""
+        self._health[probe.name].undecided()
+
     def measure(self, probe: Probe, target: Target) -> Catch:
         """Blocks at most the probe's limit, while another process measures once more that."""
         key = probe.store_key(target)
         claim = f"{probe.name} {key}"
         if not self._memory.claim(claim, probe.limit_s):
+            self.not_measured(probe)
             return (not_run(probe.name, key, Status.LATE, plan.ELSEWHERE),)
         try:
             points = self._points(probe, target)
             seen = self._memory.recall(probe.name, key, points)
             if seen is not None:
+                self.not_measured(probe)
                 return (seen,)
             if probe.sends_to_host and (refusal := self._memory.refusal(target.ip)):
+                self.not_measured(probe)
                 return (not_run(probe.name, key, Status.SKIPPED, refusal),)
             seen = self._ask(probe, target, points)
             self._recorder.measured(seen)

@@ -132,7 +132,7 @@ class Memory:
     def at_hand(self, probe: str, key: str) -> Observation | None:
         """What this process remembers.  A dict hit."""
         now = time.time()
-        return _believed(self._cache.get(probe, key, now), now)
+        return self._believed(self._cache.get(probe, key, now), now)
 
     def recall(
         self, probe: str, key: str, points: Callable[[Observation], float]
@@ -146,7 +146,7 @@ class Memory:
         forgotten = self._noticed.forgotten
         now = time.time()
         seen = self._ask_store(lambda: self._store.get(probe, key, now), None, takes_room=False)
-        if (seen := _believed(seen, now)) is not None:
+        if (seen := self._believed(seen, now)) is not None:
             ttl_s = self._lifetimes.of(seen, points(seen))
             with self._noticed.copying:
                 if self._noticed.forgotten == forgotten:
@@ -169,17 +169,25 @@ class Memory:
         since = self._held_since.get(seen.key)
         if since is None or self._held_by is None or seen.probe not in self._held_by.probes:
             return False
-        return seen.taken_at < since - _BESIDE_S
+        # a change of a time when the clock was ahead outdates nothing that is measured now
+        return seen.taken_at < min(since, time.time()) - _BESIDE_S
+
+    def _believed(self, seen: Observation | None, now: float) -> Observation | None:
+        """*seen*, if neither the clock nor the address's holder has changed since."""
+        if seen is None or seen.taken_at > now + AHEAD_AT_MOST_S or self.is_outdated(seen):
+            return None
+        return seen
 
     def _heed_holder(self, seen: Observation, where: Store) -> None:
-        """Forget what was known of an address in *where* if *seen* tells that it has changed
-        hands.  Who held it is remembered as long as anything can be."""
+        """Forget what was known of an address if *seen* tells, and *where* still knew better, that
+        it has changed hands.  Who held it is remembered as long as anything can be."""
         now_held = self._held_by.holder(seen) if self._held_by is not None else None
         if self._held_by is None or now_held is None:
             return
         before = where.get(_HOLDER, seen.key, time.time())
-        if before is not None and before.facts["holder"] != now_held:
-            where.forget(self._held_by.probes, seen.key)
+        if before is not None and before.facts.get("holder", now_held) != now_held:
+            for store in (self._cache, where):  # what is copied here may be older than the word
+                store.forget(self._held_by.probes, seen.key)
             self._held_since[seen.key] = seen.taken_at
             if len(self._held_since) > _CHANGES_AT_MOST:
                 self._held_since.pop(next(iter(self._held_since)), None)
@@ -287,7 +295,3 @@ class Memory:
         change = self._health.record(status, reason, time.monotonic())
         if change:
             log.warning("store %s", printable(change))
-
-
-def _believed(seen: Observation | None, now: float) -> Observation | None:
-    return None if seen is None or seen.taken_at > now + AHEAD_AT_MOST_S else seen

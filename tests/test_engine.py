@@ -106,7 +106,7 @@ def engine(
 ) -> Engine:
     cache = MemoryStore(1000)
     lanes = {probe.name: at_once for probe in probes} | {RECALL_LANE: 8}
-    scheduler: Scheduler[Catch] = Scheduler(lanes, 100)
+    scheduler: Scheduler[Catch] = Scheduler(lanes, 100, undone=())
     held_by = HeldBy(
         lambda seen: str(seen.facts["says"]) if seen.probe == "rdns" else None,
         frozenset({"smtp", "osdetect"}),
@@ -330,6 +330,64 @@ def test_of_an_address_with_another_name_nothing_known_before_counts(
         assert seen.facts["says"] == "smtp.refused"
 
 
+class CountedClaims(MemoryStore):
+    claims = 0
+
+    def claim(self, key: str, for_s: float) -> bool:
+        self.claims += 1
+        return super().claim(key, for_s)
+
+
+@pytest.mark.parametrize("known", ["in the store", "in the process"])
+def test_a_process_that_hears_of_the_change_last_asks_once(known: str) -> None:
+    """It has what was known of the one before, but never knew who that was."""
+    store, a_minute_ago = CountedClaims(100), time.time() - 60
+    holder = Observation(
+        "holder", "198.18.7.12", Status.ANSWERED, {"holder": "old"}, taken_at=a_minute_ago
+    )
+    service = Observation(
+        "smtp", "198.18.7.12", Status.ANSWERED, {"says": "smtp.banner"}, taken_at=a_minute_ago
+    )
+    store.put(holder, 1000)
+    store.put(service, 1000)
+    made = engine(rdns(takes_s=0.05), asked := smtp("smtp.refused"), store=store)
+    if known == "in the process":
+        made._memory._cache.put(service, 1000)
+    verdict = made.result(made.begin(origin(), policy(thorough=True)))
+    assert {reason.signal.name for reason in verdict.reasons} == {"rdns.dynamic", "smtp.refused"}
+    time.sleep(0.1)  # what goes round and round does so without a mail
+    assert len(asked.asked) == 1
+    assert store.claims <= 3
+    made.result(made.begin(origin(), policy()))
+    assert len(asked.asked) == 1
+
+
+def test_a_change_noted_while_the_clock_was_ahead_outdates_nothing_measured_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = engine(name := rdns("host.confirmed"), asked := smtp("smtp.banner"))
+    clock, now = time.time, time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: now)
+    made.result(made.begin(origin(), policy()))
+    name.says = "rdns.dynamic"
+    made._memory._cache.forget(["rdns"], "198.18.7.12")
+    made.result(made.begin(origin(), policy()))
+    monkeypatch.setattr(time, "time", clock)
+    made._memory._cache.clear()
+    asked.asked.clear()
+    for _ in range(3):
+        made.result(made.begin(origin(), policy()))
+    assert len(asked.asked) == 1
+
+
+def test_a_holder_s_row_that_says_nothing_is_passed_over() -> None:
+    store = MemoryStore(100)
+    store.put(Observation("holder", "198.18.7.12", Status.ANSWERED, taken_at=time.time()), 1000)
+    made = engine(rdns(), smtp(), store=store)
+    verdict = made.result(made.begin(origin(), policy()))
+    assert {reason.signal.name for reason in verdict.reasons} == {"rdns.dynamic", "smtp.refused"}
+
+
 def test_the_same_name_again_leaves_what_is_known() -> None:
     probes = (rdns("host.confirmed"), smtp("smtp.banner"), nmap("os.unix"))
     made = engine(*probes)
@@ -341,12 +399,100 @@ def test_the_same_name_again_leaves_what_is_known() -> None:
 
 def test_an_abandoned_mail_starts_no_nmap() -> None:
     never = nmap()
-    made = engine(smtp(takes_s=0.2), never)
+    made = engine(asked := smtp(takes_s=0.2), never)
     ticket = made.begin(origin(), policy())
+    assert wait_until(lambda: len(asked.asked) == 1)
     ticket.abandon()
     assert wait_until(lambda: any(seen.probe == "smtp" for seen in ticket.observations))
     time.sleep(0.05)
     assert not never.asked
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_nmap_is_asked_where_only_what_the_mail_says_makes_it_count(is_shared: bool) -> None:
+    """Begun before the header was there, it was needless."""
+    shared = MemoryStore(100) if is_shared else None
+    made = engine(rdns(), smtp("smtp.banner"), asked := nmap(), store=shared)
+    ticket = made.begin(origin(), policy())
+    assert wait_until(lambda: len(ticket.observations) == 3)
+    assert not asked.asked
+    said = (Signal("chain.by_is_helo"), Signal("chain.broken_link"))
+    verdict = made.result(ticket, said)
+    assert len(asked.asked) == 1
+    assert "os.client" in {reason.signal.name for reason in verdict.reasons}
+
+
+def test_an_nmap_that_waits_for_its_turn_is_not_run_for_a_mail_that_is_gone() -> None:
+    probes = (smtp(), asked := nmap(takes_s=0.3))
+    made = engine(*probes, at_once=1)
+    running = made.begin(origin("198.18.0.1"), policy())
+    assert wait_until(lambda: len(asked.asked) == 1)
+    gone = [made.begin(origin(f"198.18.1.{number}"), policy()) for number in range(5)]
+    last = made.begin(origin("198.18.0.2"), policy())
+    assert wait_until(lambda: made.lanes["osdetect"].queued == 6)
+    for ticket in gone:
+        ticket.abandon()
+    assert made.result(last).label is Label.BOT
+    assert made.result(running).label is Label.BOT
+    assert [str(target.ip) for target in asked.asked] == ["198.18.0.1", "198.18.0.2"]
+
+
+def test_an_nmap_that_waited_is_not_run_where_it_can_no_longer_change_the_label() -> None:
+    alive = rdns("host.confirmed", shows_life=True)
+    service = smtp("smtp.banner", takes_s=0.2)
+    made = engine(alive, service, asked := nmap("os.unix", takes_s=0.8), at_once=1)
+    first = made.begin(origin("198.18.0.1"), policy())
+    assert wait_until(lambda: len(asked.asked) == 1)
+    second = made.begin(origin("198.18.0.2"), policy())
+    assert wait_until(lambda: made.lanes["osdetect"].queued == 1)
+    assert made.result(second).label is Label.CLEAN
+    assert made.result(first).label is Label.CLEAN
+    time.sleep(0.8)
+    assert len(asked.asked) == 1
+
+
+def test_what_a_mail_waits_for_goes_before_what_serves_the_next_one() -> None:
+    made = engine(smtp(), asked := nmap(takes_s=0.3), at_once=1)
+    made.begin(origin("198.18.0.1"), policy())
+    assert wait_until(lambda: len(asked.asked) == 1)
+    for number in range(3):  # these have their verdicts while nmap is still to begin
+        made.result(made.begin(origin(f"198.18.1.{number}"), policy(0.01)))
+    assert made.result(made.begin(origin("198.18.0.2"), policy())).label is Label.BOT
+    assert [str(target.ip) for target in asked.asked[:2]] == ["198.18.0.1", "198.18.0.2"]
+    assert wait_until(lambda: len(asked.asked) == 5)
+
+
+def test_a_queue_full_of_what_nobody_waits_for_has_room() -> None:
+    made = engine(smtp(), asked := nmap(takes_s=0.3), at_once=1)
+    made._scheduler._queue_limit = 1
+    made.begin(origin("198.18.0.1"), policy())
+    assert wait_until(lambda: len(asked.asked) == 1)
+    early = made.begin(origin("198.18.0.2"), policy(0.01))
+    assert wait_until(lambda: made.lanes["osdetect"].queued == 1)
+    made.result(early)
+    assert made.result(made.begin(origin("198.18.0.3"), policy())).label is Label.BOT
+    seen = {one.probe: one.reason for one in early.observations}
+    assert seen["osdetect"] == "nobody waits for it"
+
+
+@pytest.mark.parametrize("way_out", ["off for IPv6", "rate limit"])
+def test_an_attempt_after_a_pause_that_did_not_come_about_leaves_the_next_one(
+    way_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botmilter.health.FIRST_PAUSE_S", 0.1)
+    rates = Rates(10**6, 10**6, 1) if way_out == "rate limit" else PLENTY
+    made = engine(probe := smtp(raises=RuntimeError("ill")), rates=rates)
+    for number in range(FAILURES_TO_PAUSE):
+        made.result(made.begin(origin(f"198.18.0.{number}"), policy()))
+    time.sleep(0.15)
+    probe.raises = None
+    if way_out == "off for IPv6":
+        probe.status = Status.SKIPPED
+    made._memory._cache.clear()
+    made.result(made.begin(origin("198.18.0.0"), policy()))
+    probe.status = Status.ANSWERED
+    made.result(made.begin(origin("198.18.0.9"), policy()))
+    assert str(probe.asked[-1].ip) == "198.18.0.9"
 
 
 def test_a_full_queue_shows_as_skipped_and_holds_nobody() -> None:

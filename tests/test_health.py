@@ -35,6 +35,16 @@ def test_what_was_not_tried_says_nothing() -> None:
     assert health.pause_reason(1.0) is not None
 
 
+def test_an_attempt_that_told_neither_way_leaves_it_to_the_next() -> None:
+    health = broken()
+    assert health.pause_reason(FIRST_PAUSE_S) is None
+    assert health.record(Status.SKIPPED, "off for IPv6", FIRST_PAUSE_S) is None
+    assert health.pause_reason(FIRST_PAUSE_S) is None
+    health.undecided()
+    assert health.pause_reason(FIRST_PAUSE_S) is None
+    assert health.pause_reason(FIRST_PAUSE_S) is not None
+
+
 def test_after_the_pause_one_attempt_is_let_through() -> None:
     health = broken()
     assert health.pause_reason(FIRST_PAUSE_S) is None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from botmilter.scheduler import BREATH_S, LaneState, Scheduler
+from botmilter.scheduler import BREATH_S, LaneState, Scheduler, Wanted
 
 WAIT_S = 5.0
 
@@ -41,7 +41,7 @@ def collector() -> tuple[list[str], Callable[[str], None], threading.Semaphore]:
 
 
 def test_a_second_caller_for_the_same_key_joins_the_first() -> None:
-    scheduler: Scheduler[str] = Scheduler({"lane": 4}, 100)
+    scheduler: Scheduler[str] = Scheduler({"lane": 4}, 100, "undone")
     gate = Gate()
     got, done, arrived = collector()
     for _ in range(20):
@@ -54,7 +54,7 @@ def test_a_second_caller_for_the_same_key_joins_the_first() -> None:
 
 
 def test_after_a_flight_landed_the_key_is_free_again() -> None:
-    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100)
+    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100, "undone")
     _, done, arrived = collector()
     ran: list[int] = []
     for number in range(3):
@@ -70,7 +70,7 @@ def test_after_a_flight_landed_the_key_is_free_again() -> None:
 
 @pytest.mark.parametrize("paced", [(), ("lane",)], ids=["at once", "paced"])
 def test_as_many_jobs_run_at_once_as_the_lane_has_threads(paced: tuple[str, ...]) -> None:
-    scheduler: Scheduler[str] = Scheduler({"lane": 3}, 100, paced)
+    scheduler: Scheduler[str] = Scheduler({"lane": 3}, 100, "undone", paced)
     gate = Gate()
     _, done, arrived = collector()
     for number in range(10):
@@ -86,7 +86,7 @@ def test_as_many_jobs_run_at_once_as_the_lane_has_threads(paced: tuple[str, ...]
 
 
 def test_a_full_queue_refuses_at_once() -> None:
-    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 2)
+    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 2, "undone")
     gate = Gate()
     _, done, _ = collector()
     assert scheduler.submit("lane", "running", gate, done)
@@ -98,8 +98,52 @@ def test_a_full_queue_refuses_at_once() -> None:
     gate.go.set()
 
 
+def test_what_nobody_wants_by_its_turn_is_not_done() -> None:
+    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100, "undone")
+    gate, never = Gate(), Gate()
+    got, done, arrived = collector()
+    assert scheduler.submit("lane", "running", gate, done)
+    assert gate.started.acquire(timeout=WAIT_S)
+    assert scheduler.submit("lane", "gone", never, done, lambda: Wanted.NOT)
+    assert scheduler.submit("lane", "joined", gate, done, lambda: Wanted.NOT)
+    assert scheduler.submit("lane", "joined", gate, done)
+    gate.go.set()
+    for _ in range(4):
+        assert arrived.acquire(timeout=WAIT_S)
+    assert (sorted(got), never.runs, gate.runs) == (["done", "done", "done", "undone"], 0, 2)
+
+
+def test_what_somebody_waits_for_goes_first_and_makes_room_for_itself() -> None:
+    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 2, "undone")
+    gate = Gate()
+    order: list[str] = []
+    _, done, arrived = collector()
+
+    def submit(key: str, wanted: Wanted) -> bool:
+        def job() -> str:
+            order.append(key)
+            return "x"
+
+        return scheduler.submit("lane", key, job, done, lambda: wanted)
+
+    assert scheduler.submit("lane", "running", gate, done)
+    assert gate.started.acquire(timeout=WAIT_S)
+    assert submit("later", Wanted.LATER)
+    assert submit("later still", Wanted.LATER)
+    assert submit("now", Wanted.NOW)
+    assert arrived.acquire(timeout=WAIT_S), "the one that made room is told"
+    assert submit("now, too", Wanted.NOW)
+    assert not submit("no room", Wanted.NOW)
+    gate.go.set()
+    for _ in range(4):
+        assert arrived.acquire(timeout=WAIT_S)
+    assert order == ["now", "now, too"]
+
+
 def test_jobs_of_paced_lanes_begin_a_breath_apart_and_need_few_threads() -> None:
-    scheduler: Scheduler[str] = Scheduler({"paced": 32, "other": 32}, 100, ["paced", "other"])
+    scheduler: Scheduler[str] = Scheduler(
+        {"paced": 32, "other": 32}, 100, "undone", ["paced", "other"]
+    )
     _, done, arrived = collector()
     began: list[float] = []
     threads: set[int] = set()
@@ -119,7 +163,7 @@ def test_jobs_of_paced_lanes_begin_a_breath_apart_and_need_few_threads() -> None
 
 def test_no_job_is_left_to_a_thread_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("botmilter.scheduler._IDLE_S", 0.01)
-    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100)
+    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100, "undone")
     _, done, arrived = collector()
     take_one = Scheduler._take_one
     at_its_end: list[str] = []
@@ -140,7 +184,7 @@ def test_no_job_is_left_to_a_thread_that_ends(monkeypatch: pytest.MonkeyPatch) -
 def test_a_machine_out_of_threads_makes_do_with_those_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scheduler: Scheduler[str] = Scheduler({"lane": 4}, 100)
+    scheduler: Scheduler[str] = Scheduler({"lane": 4}, 100, "undone")
     gate = Gate()
     _, done, arrived = collector()
     assert scheduler.submit("lane", "first", gate, done)
@@ -157,7 +201,7 @@ def test_a_machine_out_of_threads_makes_do_with_those_it_has(
 
 
 def test_one_lane_s_hung_jobs_do_not_hold_another_lane() -> None:
-    scheduler: Scheduler[str] = Scheduler({"slow": 1, "quick": 1}, 100)
+    scheduler: Scheduler[str] = Scheduler({"slow": 1, "quick": 1}, 100, "undone")
     gate = Gate()
     _, done, arrived = collector()
     scheduler.submit("slow", "hangs", gate, done)
@@ -171,7 +215,7 @@ def test_a_job_that_raises_costs_neither_its_key_nor_the_lane(
 ) -> None:
     told = threading.Event()
     monkeypatch.setattr(threading, "excepthook", lambda _: told.set())
-    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100)
+    scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100, "undone")
     _, done, arrived = collector()
 
     def broken() -> str:
@@ -185,8 +229,25 @@ def test_a_job_that_raises_costs_neither_its_key_nor_the_lane(
     assert told.wait(WAIT_S)
 
 
+def test_later_calls_come_though_the_machine_had_no_thread_at_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scheduler: Scheduler[str] = Scheduler({}, 0, "undone")
+    came = threading.Semaphore(0)
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as short:
+        short.setattr(threading.Thread, "start", none_left)
+        scheduler.later(0.01, came.release)
+    scheduler.later(0.02, came.release)
+    for _ in range(2):
+        assert came.acquire(timeout=WAIT_S)
+
+
 def test_later_calls_in_the_order_of_their_time() -> None:
-    scheduler: Scheduler[str] = Scheduler({}, 0)
+    scheduler: Scheduler[str] = Scheduler({}, 0, "undone")
     order: list[str] = []
     last = threading.Event()
 
