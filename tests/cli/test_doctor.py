@@ -96,6 +96,24 @@ def test_postfix_settings_are_judged(changed: dict[str, str], complaint: list[st
     assert _wrong(postfix.check(CHOSEN, found)) == complaint
 
 
+@pytest.mark.parametrize(
+    ("socket_", "place"),
+    [
+        (f"unix:{SOCKET}", "unix:botmilter/socket"),
+        ("unix:/run/botmilter/socket", "unix:/run/botmilter/socket"),
+        ("inet:8892@127.0.0.1", "inet:127.0.0.1:8892"),
+        ("inet6:8892@::1", "inet:[::1]:8892"),
+    ],
+)
+def test_what_to_type_for_postfix_leaves_the_other_filters_alone(socket_: str, place: str) -> None:
+    chosen = config.load(None, (f'milter.socket="{socket_}"',))
+    found = postfix.Postfix({**POSTFIX, "smtpd_milters": "inet:localhost:8891"}, is_chrooted=False)
+    (todo,) = [one.do for one in postfix.check(chosen, found) if one.check == "mta"]
+    entry = f"{{ {place}, default_action=accept }}"
+    assert f'"smtpd_milters={entry}, $(postconf -h smtpd_milters)"' in todo
+    assert "milter_default_action" not in todo
+
+
 def test_a_socket_outside_the_chroot_is_found() -> None:
     chosen = config.load(None, ('milter.socket="unix:/run/botmilter/socket"',))
     settings = {**POSTFIX, "smtpd_milters": "unix:/run/botmilter/socket"}
