@@ -206,6 +206,20 @@ def test_trust_is_judged(networks: str, own: str, state: State) -> None:
     assert finding.state is state
 
 
+def test_a_key_that_the_service_cannot_read_is_found(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef\n")
+    chosen = config.load(None, (f'header.key_file="{key}"',))
+    for folder in (*tmp_path.parents[:2], tmp_path):
+        folder.chmod(0o755)
+    service = reach.User("botmilter", 54322, frozenset({os.getgid()}))
+    for mode, said in ((0o640, None), (0o600, "may not use"), (0o644, "has mode 0644")):
+        key.chmod(mode)
+        (finding,) = machine.key(chosen, service)
+        assert finding.state is (State.WRONG if said else State.OK)
+        assert said is None or said in finding.found
+
+
 def test_what_a_user_may_not_reach_is_named(tmp_path: Path) -> None:
     stranger = reach.User("stranger", 54321, frozenset({54321}))
     friend = reach.User("friend", 54322, frozenset({os.getgid()}))
