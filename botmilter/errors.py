@@ -7,6 +7,7 @@ is not an error but an :class:`~botmilter.model.Observation` with a status.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 
 class BotmilterError(Exception):
@@ -42,6 +43,14 @@ class SetupError(BotmilterError):
     """The machine lacks something this command needs: a package, a privilege, a socket's folder."""
 
     exit_code = 69  # EX_UNAVAILABLE
+
+    @classmethod
+    def without(cls, extra: str, problem: str) -> Self:
+        """For the want of packages that setup.cfg has under *extra*."""
+        by_hand = f".venv/bin/pip install -e '.[{extra}]'"
+        return cls(
+            f"{problem}; where the sources are: contrib/install --with {extra}, or {by_hand}"
+        )
 
 
 class StoreError(BotmilterError):

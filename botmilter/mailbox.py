@@ -124,7 +124,7 @@ def _zstd(file: BinaryIO) -> Iterator[_Readable]:
     try:
         import zstandard
     except ImportError:
-        raise SetupError("to read .zst files install botmilter[zstd]") from None
+        raise SetupError.without("zstd", ".zst files need the package zstandard") from None
     try:
         with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as text:
             yield text

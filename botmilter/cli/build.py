@@ -281,7 +281,8 @@ def _redis(url: str) -> Store:
     try:
         from botmilter.store.redis import RedisStore
     except ImportError as error:
-        raise SetupError(f'[store] kind = "redis" needs the package {error.name}') from error
+        problem = f'[store] kind = "redis" needs the package {error.name}'
+        raise SetupError.without("redis", problem) from error
     try:
         return RedisStore(url)
     except StoreError as error:

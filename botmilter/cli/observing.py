@@ -21,10 +21,7 @@ from botmilter.store.tally import Tally
 def wanted(chosen: Settings) -> Observing | None:
     """None where nothing is to be shown.  Raises SetupError where a package is missing."""
     if chosen.metrics.listen and find_spec("prometheus_client") is None:
-        raise SetupError(
-            "[metrics] listen needs prometheus_client: pip install 'botmilter[metrics]',"
-            " or leave it empty"
-        )
+        raise SetupError.without("metrics", "[metrics] listen needs prometheus_client")
     listen = {"metrics": chosen.metrics.listen, "web": chosen.web.listen}
     addresses = [(table, kinds.listen_address(at)) for table, at in listen.items() if at]
     if not addresses:

@@ -43,8 +43,8 @@ def command(
 
     Countries and networks are told where [survey] names local MaxMind files.
 
-    Exit code 0: shown; 66: no survey in a DIR; 69: the pictures need botmilter[survey], countries
-    botmilter[geo]; 78: the configuration.
+    Exit code 0: shown; 66: no survey in a DIR; 69: a package is missing (contrib/install --with
+    survey for pictures, geo for countries); 78: the configuration.
 
     \b
     Examples:
@@ -84,7 +84,8 @@ def _place_of(configured: SurveyTable) -> Iterator[Callable[[str], Place]]:
     try:
         from botmilter.geo import Atlas
     except ImportError as error:
-        raise SetupError("countries and networks need botmilter[geo]") from error
+        problem = f"countries and networks need the package {error.name}"
+        raise SetupError.without("geo", problem) from error
 
     def place(ip: str) -> Place:
         address = parse_ip(ip)
@@ -102,9 +103,8 @@ def _write(
     try:
         from botmilter.survey import report
     except ImportError as error:
-        raise SetupError(
-            f"the pictures need the package {error.name}: install botmilter[survey]"
-        ) from error
+        problem = f"the pictures need the package {error.name}"
+        raise SetupError.without("survey", problem) from error
     all_of_them = [report.Survey(name, tuple(hosts)) for name, hosts in surveys]
     if csv_to is not None:
         report.write_csv(all_of_them, csv_to)

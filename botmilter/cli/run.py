@@ -239,7 +239,6 @@ def _log_to_stderr(chosen: Settings) -> None:
 def _require_libmilter() -> None:
     """Say it here, not in each worker.  Found, not imported: the parent runs no libmilter."""
     if find_spec("milter") is None:
-        raise SetupError(
-            "the filter needs pymilter: install libmilter-dev and a compiler, then"
-            " pip install 'botmilter[milter]'"
+        raise SetupError.without(
+            "milter", "the filter needs pymilter, and that libmilter-dev and a compiler"
         )

@@ -52,7 +52,5 @@ def dispatch() -> ModuleType:
     try:
         from botmilter.survey import dispatch
     except ImportError as error:
-        raise SetupError(
-            f"a queue needs the package {error.name}: install botmilter[queue]"
-        ) from error
+        raise SetupError.without("queue", f"a queue needs the package {error.name}") from error
     return dispatch

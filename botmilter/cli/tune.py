@@ -110,9 +110,8 @@ def command(
     try:
         from botmilter import tuning
     except ImportError as error:
-        raise SetupError(
-            f"tune needs scikit-learn (no module {error.name}): pip install 'botmilter[tune]'"
-        ) from error
+        problem = f"tune needs scikit-learn (no module {error.name})"
+        raise SetupError.without("tune", problem) from error
     chosen = settings(config_file, overrides)
     judge = judging.judge(chosen, trust, by_header=True, probing=False, from_store=from_store)
     cases, left_out = _read(judge, spam, ham)

@@ -45,8 +45,8 @@ def command(
     measured twice and the rate limits hold for all together. SIGTERM stops when the hosts under
     way are done; what a killed worker had is done by the others.
 
-    Exit code 0: stopped; 69: the queue cannot be reached, or botmilter[queue] is missing;
-    78: the configuration.
+    Exit code 0: stopped; 69: the queue cannot be reached, or its packages are missing
+    (contrib/install --with queue); 78: the configuration.
 
     \b
     Examples:

@@ -1,8 +1,13 @@
 -- rspamd symbols from botmilter's header.
 --
--- Copy to /etc/rspamd/lua.local.d/botmilter.lua; the points can be changed in
--- /etc/rspamd/local.d/groups.conf.  rspamd's milter must come after botmilter in Postfix'
--- smtpd_milters, or it does not see the header.
+-- Copy to /etc/rspamd/botmilter.lua, and add to /etc/rspamd/rspamd.local.lua the line
+--   dofile("/etc/rspamd/botmilter.lua")
+-- then: rspamadm configtest && systemctl restart rspamd
+-- (Only rspamd 3.11 and newer read what lies in /etc/rspamd/lua.local.d; Debian 12 and Ubuntu 24.04
+-- have an older one.)  The points can be changed in /etc/rspamd/local.d/groups.conf.
+--
+-- rspamd's milter must come after botmilter in Postfix' smtpd_milters, or it does not see the
+-- header.
 
 local points = {
   bot = 5.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -75,6 +76,14 @@ def test_a_configured_store_that_cannot_be_used_is_an_error(
 ) -> None:
     with pytest.raises(SetupError, match=complaint):
         build.store(config.load(None, settings).store)
+
+
+def test_without_its_package_redis_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "botmilter.store.redis", raising=False)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    chosen = config.load(None, ('store.kind="redis"', 'store.url="redis://127.0.0.1"'))
+    with pytest.raises(SetupError, match="contrib/install --with redis"):
+        build.store(chosen.store)
 
 
 def test_nothing_is_kept_longer_than_keep_days() -> None:

@@ -96,6 +96,24 @@ def test_postfix_settings_are_judged(changed: dict[str, str], complaint: list[st
     assert _wrong(postfix.check(CHOSEN, found)) == complaint
 
 
+@pytest.mark.parametrize(
+    ("socket_", "place"),
+    [
+        (f"unix:{SOCKET}", "unix:botmilter/socket"),
+        ("unix:/run/botmilter/socket", "unix:/run/botmilter/socket"),
+        ("inet:8892@127.0.0.1", "inet:127.0.0.1:8892"),
+        ("inet6:8892@::1", "inet:[::1]:8892"),
+    ],
+)
+def test_what_to_type_for_postfix_leaves_the_other_filters_alone(socket_: str, place: str) -> None:
+    chosen = config.load(None, (f'milter.socket="{socket_}"',))
+    found = postfix.Postfix({**POSTFIX, "smtpd_milters": "inet:localhost:8891"}, is_chrooted=False)
+    (todo,) = [one.do for one in postfix.check(chosen, found) if one.check == "mta"]
+    entry = f"{{ {place}, default_action=accept }}"
+    assert f'"smtpd_milters={entry}, $(postconf -h smtpd_milters)"' in todo
+    assert "milter_default_action" not in todo
+
+
 def test_a_socket_outside_the_chroot_is_found() -> None:
     chosen = config.load(None, ('milter.socket="unix:/run/botmilter/socket"',))
     settings = {**POSTFIX, "smtpd_milters": "unix:/run/botmilter/socket"}
@@ -186,6 +204,20 @@ def test_trust_is_judged(networks: str, own: str, state: State) -> None:
     chosen = config.load(None, (f"trust.networks=[{networks}]",))
     (finding,) = machine.trust(chosen, [ip_address(own)])
     assert finding.state is state
+
+
+def test_a_key_that_the_service_cannot_read_is_found(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef\n")
+    chosen = config.load(None, (f'header.key_file="{key}"',))
+    for folder in (*tmp_path.parents[:2], tmp_path):
+        folder.chmod(0o755)
+    service = reach.User("botmilter", 54322, frozenset({os.getgid()}))
+    for mode, said in ((0o640, None), (0o600, "may not use"), (0o644, "has mode 0644")):
+        key.chmod(mode)
+        (finding,) = machine.key(chosen, service)
+        assert finding.state is (State.WRONG if said else State.OK)
+        assert said is None or said in finding.found
 
 
 def test_what_a_user_may_not_reach_is_named(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_without_scikit_learn_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     result = run(spam, "--ham", ham)
     assert result.exit_code == 69
-    assert "pip install 'botmilter[tune]'" in result.stderr
+    assert "contrib/install --with tune" in result.stderr
 
 
 @pytest.mark.slow

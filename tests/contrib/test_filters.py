@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -177,3 +178,20 @@ def test_rspamd_s_rule_loads_and_names_the_label(
     out = run([*command, str(script)], tmp_path, b"").decode()
     hits = [line.split()[1] for line in out.splitlines() if line.startswith("hit ")]
     assert hits == ([symbol] if symbol else [])
+
+
+def test_rspamd_takes_the_rule_as_its_first_lines_say() -> None:
+    rule = CONTRIB / "rspamd/botmilter.lua"
+    (line,) = re.findall(r"^--   (dofile.*)", rule.read_text(), re.MULTILINE)
+    folder = Path("/etc/rspamd")  # our own layer here (tests/lab/inside)
+    placed, rules = folder / "botmilter.lua", folder / "rspamd.local.lua"
+    shutil.copy(rule, placed)
+    rules.write_text(f"{line}\n")
+    try:
+        assert b"syntax OK" in run([find("rspamadm"), "configtest"], folder, b"")
+        groups = run([find("rspamadm"), "configdump", "--groups"], folder, b"").decode()
+    finally:
+        placed.unlink()
+        rules.unlink()
+    for label in ("BOT", "SUSPECT", "CLEAN", "UNKNOWN"):
+        assert f"BOTMILTER_{label} {{" in groups

@@ -34,9 +34,13 @@ OFFLINE = {
 }
 
 
-def _install(*arguments: str) -> subprocess.CompletedProcess[str]:
+#: Here pip cannot: what builds us would have to be fetched.
+HELPLESS = {key: value for key, value in OFFLINE.items() if key != "PIP_NO_BUILD_ISOLATION"}
+
+
+def _install(*arguments: str, env: dict[str, str] = OFFLINE) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [INSTALL, *arguments], capture_output=True, text=True, env=OFFLINE, timeout=120, check=False
+        [INSTALL, *arguments], capture_output=True, text=True, env=env, timeout=120, check=False
     )
 
 
@@ -153,6 +157,37 @@ def test_all_but_the_configuration_goes_again(tmp_path: Path, installed: Path) -
     assert _files(copy) == set()
 
 
+@pytest.mark.slow
+def test_an_upgrade_brings_what_was_chosen_once_or_leaves_the_old_program(
+    tmp_path: Path, installed: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(installed, copy, symlinks=True)
+    where = ("--destdir", str(copy), "--prefix", "/srv/botmilter")
+    old = copy / "srv/botmilter/of-the-old-program"
+    old.touch()
+    before = _files(copy)
+    failed = _install(*where, "--with", "redis,metrics", env=HELPLESS)
+    assert failed.returncode != 0
+    assert "nothing is changed" in failed.stderr
+    assert _files(copy) == before
+
+    assert _install(*where, "--with", "redis,metrics").returncode == 0
+    assert _files(copy) >= before - {str(old.relative_to(copy))}
+    assert not old.exists()
+    assert [path.name for path in (copy / "srv").iterdir()] == ["botmilter"]
+    assert "[metrics,milter,redis]" in _install(*where, "--dry-run").stdout
+    more = _install(*where, "--dry-run", "--with", "tune")
+    assert "[metrics,milter,redis,tune]" in more.stdout
+
+
+def test_what_does_not_exist_is_not_chosen(tmp_path: Path) -> None:
+    done = _install("--destdir", str(tmp_path), "--with", "redis,metric")
+    assert done.returncode != 0
+    assert "there is no metric, but: milter redis" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "opt/botmilter/bin").mkdir(parents=True)
     (tmp_path / "opt/botmilter/bin/botmilter").touch()
@@ -171,7 +206,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--prefx", "/x"), ("--prefix",), ("--prefix", "/"), ("--purge",)]
+    "arguments",
+    [("--prefx", "/x"), ("--prefix",), ("--prefix", "/"), ("--purge",), ("--with",)],
 )
 def test_a_typo_does_nothing_and_shows_the_usage(arguments: tuple[str, ...]) -> None:
     done = _install(*arguments)

@@ -93,7 +93,9 @@ def _examine(
     yield from machine.raw_packets(chosen, user)  # first: it forks
     yield from _network(chosen, hosts)
     yield from machine.trust(chosen, own_addresses())
-    yield from machine.key(chosen)
+    # with [milter] user it starts as root
+    starts_as = None if chosen.milter.user else reach.User.named(user or "root")
+    yield from machine.key(chosen, starts_as)
     if known := reach.User.named(user or "root"):
         yield from machine.store(chosen, known)
     else:

@@ -114,8 +114,9 @@ def _shared_store(chosen: Settings) -> Finding:
     return ok("store", "Redis answers")
 
 
-def key(chosen: Settings) -> Findings:
-    """Whether the key that seals verdicts is there and ours alone."""
+def key(chosen: Settings, reader: reach.User | None) -> Findings:
+    """Whether the key that seals verdicts is there, ours alone, and to be read by *reader*, whom
+    the filter starts as."""
     if not chosen.header.key_file:
         return
     path = Path(chosen.header.key_file)
@@ -127,6 +128,8 @@ def key(chosen: Settings) -> Findings:
         return
     if mode & 0o027:
         yield wrong("key", f"{path} has mode {mode:04o}", f"chmod 0640 {path}")
+    elif reader and (problem := reach.obstacle(reader, path, reach.READ)):
+        yield wrong("key", problem, f"chgrp {reader.name} {path}; chmod 0640 {path}")
     else:
         yield ok("key", f"{path} has mode {mode:04o}")
 

@@ -94,11 +94,14 @@ def _words(chosen: Settings, queue: str) -> Words:
         place = f"unix:{Path(where).relative_to(queue) if inside else where}"
     else:
         port, _, host = where.partition("@")
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         place = f"inet:{host or 'localhost'}:{port}"
+    # braces: others stay as milter_default_action has them (Postfix 3.0 and newer)
+    entry = f"{{ {place}, default_action=accept }}"
     return Words(
-        attach=f"postconf -e smtpd_milters={place} milter_default_action=accept; postfix reload",
+        attach=f'postconf -e "smtpd_milters={entry}, $(postconf -h smtpd_milters)"; postfix reload',
         detach_local="take it out of non_smtpd_milters",
-        when_down="postconf -e milter_default_action=accept; postfix reload",
+        when_down=f"name it as {entry} in smtpd_milters; postfix reload",
         step="milter_command_timeout",
         end="milter_content_timeout",
     )
