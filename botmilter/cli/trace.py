@@ -27,7 +27,7 @@ from botmilter.cli.common import (
     settings,
     shown,
 )
-from botmilter.mailbox import Mail, messages
+from botmilter.mailbox import Mail, of_all
 from botmilter.model import Chain, Hop, HopRole, IPNetwork, Origin, OriginWhy, Signal, Trust
 from botmilter.net import printable
 from botmilter.received import parse
@@ -87,9 +87,8 @@ def trace(
         own_names=(*configured.own_names, *own_names),
     )
     screen = console()
-    for file in files:
-        for mail in messages(file):
-            _show(mail, trust, screen, as_json)
+    for mail in of_all(files):
+        _show(mail, trust, screen, as_json)
 
 
 command = trace

@@ -6,6 +6,7 @@ Sendmail, never the beginning of a new header: it cannot smuggle a line in.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -42,6 +43,7 @@ def parse(headers: bytes | Iterable[HeaderField], client: Hop | None = None) -> 
 
 def split(block: bytes) -> Iterator[bytes]:
     """The values of the ``Received`` fields of a raw header block, folded as they are."""
+    block = block.removeprefix(codecs.BOM_UTF8)  # an editor's, and before the true top line
     if b"\r\n" in block:
         block = block.replace(b"\r\n", b"\n")
     end = block.find(b"\n\n")
