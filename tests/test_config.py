@@ -144,6 +144,7 @@ networks = ["10.0.0.0/8", "192.0.2.1/24"]
         ("log.level = '\\u001b[31m'", '"\\\\u001b[31m"'),
         ("'\\u001b' = 1", "unknown key"),
         ("budget =", "is not TOML"),
+        ("a = " + "[" * 3000, "too many brackets"),
         (b"\xff", "is not UTF-8 text"),
     ],
 )
