@@ -21,7 +21,7 @@ from botmilter.received.peer import Peer
 HeaderField = tuple[str | bytes, str | bytes]
 
 _SENDER = re.compile(
-    r"(?:envelope-(?:from|sender)|return-path:?)[ =]*<?([^<>\s,;]*)", re.IGNORECASE
+    r"(?:envelope-(?:from|sender)|return-path:?)[ =]*<?([^<>\s,;)]*)", re.IGNORECASE
 )
 
 

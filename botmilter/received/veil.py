@@ -14,7 +14,8 @@ Each text is found by how its program writes it:
 * what follows ``helo=`` and ``ident=`` in Exim's note (``host.c``, ``host_build_sender_fullhost``):
   Exim writes the address first and its own ``) by`` last.  CommuniGate's ``HELO`` likewise;
 * the names in Postfix' ``(Client CN "…", Issuer "…" (not verified))``: Postfix balances their
-  parentheses (``smtpd.c``, ``comment_sanitize``), so they cannot hold its end.
+  parentheses (``smtpd.c``, ``comment_sanitize``), so the comment ends where its own is closed,
+  whatever quotation marks they hold.
 """
 
 from __future__ import annotations
@@ -31,14 +32,18 @@ _QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 #: There is no bound on its length: who could exceed the bound would be unveiled.
 _MAILBOX = rf"{_ATOM}(?:(?:\\.|{_QUOTED}){_ATOM})*"
 #: A keyword has a blank, "(" or "<" before it, which a mailbox has only quoted: so a search that
-#: goes on behind a keyword does not read the same mailbox once more.
+#: goes on behind a keyword does not read the same mailbox once more.  Blank, "<" or ";" is part of
+#: each keyword too, or what answers ident to qmail or Sendmail could be one.
 _CHOSEN = re.compile(
-    r"[ (<](?<!\\.)(?:(?:[Ff]or |FOR |[Ii][Dd] (?=<)|[Ss]ender:? ?|envelope-(?:from|sender)[ =]"
-    r"|[Rr]eturn-[Pp]ath:? ?|mailfrom:|rfc822;)"
+    r"[ (<](?<!\\.)(?:(?:[Ff]or |FOR |[Ii][Dd] (?=<)|[Ss]ender: |rfc822;"
+    r"|envelope-(?:from|sender)(?: |=(?=<))|[Rr]eturn-[Pp]ath:? ?(?=[ <]))"
     rf"(?:<(?P<bracketed>{_MAILBOX})>|(?P<bare>{_MAILBOX}))"
-    # each name has 256 octets at most (tls.h, CCERT_BUFSIZ)
-    r'|Client CN "(?P<names>.{0,600}?)" \((?:not verified|verified OK)\)\))'
+    rf"|mailfrom:(?P<alibaba>{_MAILBOX})(?= fp:)"
+    r'|(?P<names>Client CN "))'
 )
+_PARENTHESIS = re.compile(r"[()]")
+#: Two names of 256 octets at most (tls.h, CCERT_BUFSIZ), as many parentheses added to balance them.
+_NAMES_AT_MOST = 1200
 #: qmail-scanner's line begins with the sender's address; elsewhere there stands a HELO or a name.
 _FIRST_WORD = re.compile(rf"from <?(?P<bare>{_MAILBOX})")
 _MARK = re.compile(r'(?<!\\)(?:\\\\)*"')
@@ -62,10 +67,14 @@ def veil(text: str) -> str:
     """*text*, an unfolded line, with what the sender chose in other letters."""
     parts: list[str] = []
     done = 0
-    for start, end in _chosen(text):
+    before = _ADDRESS_FIRST.match(text)
+    # who notes the address first is not Postfix: there "(Client CN" would be ident's
+    for start, end in _chosen(text, has_names=before is None):
         parts += text[done:start], text[start:end].translate(_VEIL)
         done = end
-    return _veil_keys("".join((*parts, text[done:])) if parts else text)
+    if parts:
+        text = "".join((*parts, text[done:]))
+    return text if before is None else _veil_keys(text, before.end())
 
 
 def lift(text: str | None) -> str | None:
@@ -73,7 +82,7 @@ def lift(text: str | None) -> str | None:
     return text if text is None or text.isascii() else text.translate(_LIFT)
 
 
-def _chosen(text: str) -> Iterator[tuple[int, int]]:
+def _chosen(text: str, has_names: bool) -> Iterator[tuple[int, int]]:
     """Where addresses and certificates' names stand, in order."""
     marks: list[int] | None = None
     found = _FIRST_WORD.match(text)
@@ -82,24 +91,41 @@ def _chosen(text: str) -> Iterator[tuple[int, int]]:
     while found is not None:
         kind = found.lastgroup or ""
         start, end = found.span(kind)
-        is_chosen = kind != "bare" or "@" in found[kind]
-        if is_chosen and kind != "names" and '"' in found[kind]:
-            if marks is None:
-                marks = [mark.end() for mark in _MARK.finditer(text)]
-            is_chosen = (len(marks) - bisect_right(marks, end)) % 2 == 0
+        if kind == "names":
+            start, end = end, _closing(text, found.start())
+            is_chosen = has_names and end > start
+        else:
+            is_chosen = kind != "bare" or "@" in found[kind] or _is_plain_from(found[0])
+            if is_chosen and '"' in found[kind]:
+                if marks is None:
+                    marks = [mark.end() for mark in _MARK.finditer(text)]
+                is_chosen = (len(marks) - bisect_right(marks, end)) % 2 == 0
         if is_chosen:
             yield start, end
         found = _CHOSEN.search(text, end if is_chosen else found.start() + 1)
 
 
-def _veil_keys(text: str) -> str:
-    before = _ADDRESS_FIRST.match(text)
-    if before is None:
-        return text
+def _closing(text: str, at: int) -> int:
+    """Where the parenthesis that opens at *at* is closed; 0 where it is not."""
+    depth = 0
+    for mark in _PARENTHESIS.finditer(text, at, at + _NAMES_AT_MOST):
+        depth += 1 if mark[0] == "(" else -1
+        if depth == 0:
+            return mark.start()
+    return 0
+
+
+def _is_plain_from(found: str) -> bool:
+    """``(envelope-from user)``: a name alone is an address there; behind "for" it may be a word."""
+    return found[1:10] == "envelope-"
+
+
+def _veil_keys(text: str, begin: int) -> str:
+    """*text* with the values of the keys from *begin* on veiled."""
     end = text.rfind(") by ")
     if not any(mark in text[end:] for mark in _NOTES_ADDRESS_FIRST):
         return text
-    keys = _KEYS.fullmatch(text, before.end(), end)
+    keys = _KEYS.fullmatch(text, begin, end)
     if keys is None:
         return text
     for name in ("ident", "only", "helo"):

@@ -21,7 +21,9 @@ ATTACKS = (
     "u+<(r [198.51.100.77]) by x", "u+<) (authenticated)", '") (r [198.51.100.77]) by x "',
     "[198.51.100.77]", "x) (r [198.51.100.77]) by y with esmtpsa (Exim 4.80) id 1",
     "x with ESMTPSA", "x via HTTP", "x by y with ESMTPSA", 'for <"', '@x> (r [198.51.100.77]) by y',
-    'for <"(b"@c>)', "account x", "IDENT:", "helo=", "; Tue, 02 Jan 2024 03:04:05 +0100",
+    'for <"(b"@c>)', "account x", "IDENT:", "helo=",
+    '(x" (not verified))', '(Client CN "', "sender", "mailfrom:", "envelope-from=",
+    "; Tue, 02 Jan 2024 03:04:05 +0100",
 )  # fmt: skip
 #: What a client may have put where a program writes it, quoted as that program does.
 WORDS = st.lists(PIECES, max_size=12).map(lambda pieces: " ".join(pieces).replace("\r\n\t", " "))
