@@ -7,20 +7,59 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from botmilter.model import IPNetwork
 from botmilter.signals import DEFAULT_WEIGHTS
 
+#: IPv4 in IPv6 (RFC 4291 section 2.5.5.2).  We fold such addresses, so networks are folded too.
+_MAPPED = IPv6Network("::ffff:0:0/96")
+
 
 def network(given: object) -> IPNetwork:
     try:
-        return ip_network(given if isinstance(given, str) else "")
+        found = ip_network(given if isinstance(given, str) else "")
     except ValueError:
         raise ValueError(
             f"a network such as 192.0.2.0/24 or 2001:db8::/32{_repair(given)}"
         ) from None
+    return _folded(found) if isinstance(found, IPv6Network) else found
+
+
+def _folded(found: IPv6Network) -> IPNetwork:
+    if found.subnet_of(_MAPPED):
+        first = int(found.network_address) & 0xFFFFFFFF
+        return IPv4Network((first, found.prefixlen - _MAPPED.prefixlen))
+    # ::/0 is all IPv6 to everybody; a narrower one was meant for the IPv4 in it
+    if found.prefixlen and found.supernet_of(_MAPPED):
+        raise ValueError("a network of IPv4 or of IPv6 alone, IPv4 as 192.0.2.0/24")
+    return found
+
+
+#: No site has more addresses than the largest private networks (RFC 1918, RFC 4193); what is
+#: broader holds strangers, and a stranger who is believed names whom he likes as the origin.
+_BROADEST_SITE = {4: 8, 6: 7}
+
+
+def relays(given: object) -> IPNetwork:
+    """A network whose lines are believed."""
+    found = network(given)
+    broadest = _BROADEST_SITE[found.version]
+    if found.prefixlen < broadest:
+        raise ValueError(
+            f"a network of your own relays, /{broadest} or smaller: with a broader one nearly"
+            " every host is believed, and no mail is judged"
+        )
+    return found
+
+
+def own_name(given: str) -> str:
+    """A host's name, lower case without the dot at its end, or all names below one."""
+    name = given.lower().rstrip(".")
+    if re.fullmatch(r"[^\s*]+", name):
+        return name
+    raise ValueError('a host name such as "mx.example.org", or ".example.org" for all names below')
 
 
 def _repair(given: object) -> str:

@@ -13,13 +13,14 @@ after them.
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import itertools
 import lzma
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ HEADER_LIMIT = 2 * 1024 * 1024
 _CHUNK = 256 * 1024
 _FOLDER_DEPTH = 20
 
+#: What a file raises that cannot be read, or unpacked.
+_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+
 #: The end of a header, and what stands before an mbox's next mail.
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 _NEXT_MAIL = re.compile(rb"\n\r?\nFrom ")
@@ -41,6 +45,14 @@ _OVERLAP = len(b"\n\r\nFrom ") - 1
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
+
+
+class _Frame(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,45 +75,75 @@ class Mail:
 def messages(path: str | Path) -> Iterator[Mail]:
     """The mails of *path*, ``-`` for standard input.
 
-    Raises InputError where *path* is missing or unreadable; a file within a folder that vanishes
-    meanwhile is passed over, for a Maildir in use changes under the reader.
+    Raises InputError where *path* is missing or unreadable.  Of a folder all that can be read comes
+    first, then the error, which names each file that cannot; one that vanishes meanwhile is passed
+    over, for a Maildir in use changes under the reader.
     """
     if str(path) == "-":
         yield from _in_file(sys.stdin.buffer, "-")
         return
     place = Path(path)
-    try:
-        if place.is_dir():
-            yield from _in_folder(place, _FOLDER_DEPTH)
-        else:
+    unreadable: list[str] = []
+    if place.is_dir():
+        yield from _in_folder(place, _FOLDER_DEPTH, unreadable)
+    else:
+        try:
             yield from _in_path(place)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputError(f"{path}: cannot be read: {reason}") from None
+        except _UNREADABLE as error:
+            unreadable.append(_why(place, error))
+    if unreadable:
+        raise InputError("\n".join(unreadable))
 
 
-def _in_folder(folder: Path, depth: int) -> Iterator[Mail]:
+def of_all(paths: Iterable[str]) -> Iterator[Mail]:
+    """The mails of all *paths*, then the InputError, if any, of what cannot be read."""
+    unreadable: list[str] = []
+    for path in paths:
+        try:
+            yield from messages(path)
+        except InputError as error:
+            unreadable.append(str(error))
+    if unreadable:
+        raise InputError("\n".join(unreadable))
+
+
+def _why(path: Path, error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"{path}: cannot be read: {reason}"
+
+
+def _in_folder(folder: Path, depth: int, unreadable: list[str]) -> Iterator[Mail]:
     maildir = [folder / name for name in ("cur", "new") if (folder / name).is_dir()]
     if maildir:
-        files = [entry for part in maildir for entry in part.iterdir()]
+        files = [entry for part in maildir for entry in _entries(part, unreadable)]
         # a Maildir name begins with the second of the delivery
         for file in sorted(files, key=lambda entry: entry.name):
-            yield from _still_there(file)
+            yield from _still_there(file, unreadable)
         return
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    for entry in entries:
+    entries = [entry for entry in _entries(folder, unreadable) if not entry.name.startswith(".")]
+    for entry in sorted(entries):
         if entry.is_file():
-            yield from _still_there(entry)
-    for entry in entries:
+            yield from _still_there(entry, unreadable)
+    for entry in sorted(entries):
         if depth > 0 and entry.is_dir() and not entry.is_symlink():
-            yield from _in_folder(entry, depth - 1)
+            yield from _in_folder(entry, depth - 1, unreadable)
 
 
-def _still_there(file: Path) -> Iterator[Mail]:
+def _entries(folder: Path, unreadable: list[str]) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        unreadable.append(_why(folder, error))
+        return []
+
+
+def _still_there(file: Path, unreadable: list[str]) -> Iterator[Mail]:
     try:
         yield from _in_path(file)
     except FileNotFoundError:
         return
+    except _UNREADABLE as error:
+        unreadable.append(_why(file, error))
 
 
 def _in_path(path: Path) -> Iterator[Mail]:
@@ -126,14 +168,41 @@ def _zstd(file: BinaryIO) -> Iterator[_Readable]:
     except ImportError:
         raise SetupError.without("zstd", ".zst files need the package zstandard") from None
     try:
-        with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as text:
-            yield text
+        yield _Frames(file, zstandard.ZstdDecompressor().decompressobj)
     except zstandard.ZstdError as error:
         raise OSError(str(error)) from None
 
 
+class _Frames:
+    """Zstandard frames, one behind the other.  The package's own reader does not tell a file that
+    is cut off from one that is over."""
+
+    def __init__(self, file: BinaryIO, begin: Callable[[], _Frame]) -> None:
+        self._file = file
+        self._begin = begin
+        self._frame: _Frame | None = None
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        text = b""
+        while len(text) < size:
+            # little, because it may grow thirty thousand times
+            packed = self._rest or self._file.read(1024)
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError("it is cut off")
+                break
+            self._frame = self._frame or self._begin()
+            text += self._frame.decompress(packed)
+            self._rest = b""
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+        return text
+
+
 def _in_file(file: _Readable, name: str) -> Iterator[Mail]:
     text = _Text(file)
+    text.skip(codecs.BOM_UTF8)
     is_mbox = text.begins_with(b"From ")
     for number in itertools.count(1):
         yield Mail(name, number, text.header())
@@ -154,6 +223,11 @@ class _Text:
         while len(self._window) <= len(word) and self._widen():
             pass
         return self._window.startswith(word, 1)
+
+    def skip(self, word: bytes) -> None:
+        """Leave *word* out if the text begins with it."""
+        if self.begins_with(word):
+            self._window = b"\n" + self._window[len(word) + 1 :]
 
     def header(self) -> bytes:
         """What stands before the next empty line, cut at HEADER_LIMIT."""

@@ -16,10 +16,20 @@ from botmilter.model import IPAddress, IPNetwork
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
+#: What IANA has given out for hosts of the Internet (RFC 4291 section 2.4); ``is_global`` takes all
+#: that nobody has reserved, such as 4000::1 or fec0::1.
+_GLOBAL_UNICAST = ip_network("2000::/3")
+
 #: Addresses whose packets end at another address than they name, or at many; next to what
 #: ``is_global`` refuses (RFC 6890).
 _TRANSITION: tuple[tuple[IPNetwork, str], ...] = (
     (ip_network("192.88.99.0/24"), "6to4 relay anycast (RFC 7526)"),
+    (ip_network("192.31.196.0/24"), "AS112 anycast (RFC 7535)"),
+    (ip_network("192.175.48.0/24"), "AS112 anycast (RFC 7534)"),
+    (ip_network("192.52.193.0/24"), "AMT anycast (RFC 7450)"),
+    (ip_network("2001:3::/32"), "AMT anycast (RFC 7450)"),
+    (ip_network("2001:4:112::/48"), "AS112 anycast (RFC 7535)"),
+    (ip_network("2620:4f:8000::/48"), "AS112 anycast (RFC 7534)"),
     (ip_network("2002::/16"), "6to4, an IPv4 address in disguise (RFC 3056)"),
     (ip_network("2001::/32"), "Teredo, an IPv4 address in disguise (RFC 4380)"),
     (ip_network("64:ff9b::/96"), "NAT64, an IPv4 address in disguise (RFC 6052)"),
@@ -138,7 +148,7 @@ class ProbeGuard:
                 return what
         if ip.is_multicast:
             return "multicast"
-        if not ip.is_global:
+        if not ip.is_global or (ip.version == 6 and ip not in _GLOBAL_UNICAST):
             return "private or reserved"
         return None
 

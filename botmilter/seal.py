@@ -1,9 +1,10 @@
 """A seal over a verdict, so that a later host can tell ours from a forged one.  Pure.
 
 ``X-Bot-Seal: v=1; id=QUEUE-ID; mac=HEX`` is HMAC-SHA-256 (RFC 2104) under a key that the hosts of
-a site share, over the version, the verdict field's value without white space (relays fold anew),
-the queue id and the Message-ID: a seal cannot be moved to another verdict or another mail.  Whoever
-can send the very same mail with the same Message-ID again can repeat its verdict with it.
+a site share, over the version, the verdict field's value, the queue id and the Message-ID: a seal
+cannot be moved to another verdict or another mail.  Relays fold anew, so the value counts without
+its white space, and in the Message-ID a run of white space counts as one blank.  Whoever can send
+the very same mail with the same Message-ID again can repeat its verdict with it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def holds(key: bytes, sealed: str, verdict: str, message_id: str) -> bool:
 
 
 def _mac(key: bytes, verdict: str, queue_id: str, message_id: str) -> str:
-    parts = (_VERSION, "".join(verdict.split()), queue_id, message_id.strip())
-    text = "\n".join(part.replace("\n", " ") for part in parts)
-    return hmac.new(key, text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+    parts = (_VERSION, "".join(verdict.split()), queue_id, " ".join(message_id.split()))
+    return hmac.new(
+        key, "\n".join(parts).encode("utf-8", "surrogateescape"), hashlib.sha256
+    ).hexdigest()

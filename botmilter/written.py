@@ -38,7 +38,7 @@ _FAR_AHEAD_S = 2 * 3600.0
 _BEHIND_S = 4 * 3600.0
 _DAY_S = 86400.0
 _YEAR_S = 365.2425 * _DAY_S
-#: Fields and characters of a field that are looked at: a header may have ten thousand.
+#: Characters of a field that are looked at.
 _FIELD_LIMIT = 2000
 
 #: ``<000a01c249e0$e5a9d610$…@host>``: after four digits of a counter the time in units of 100 ns
@@ -68,22 +68,24 @@ class Written:
 
 
 def fields(header: bytes) -> Iterator[tuple[str, str]]:
-    """Name and unfolded value of each field in a raw header block, in order."""
-    name, value = "", ""
-    for raw in header.splitlines():
-        line = raw.decode("latin-1")
+    """Name and unfolded value of each field in a raw header block, in order.
+
+    A line ends with LF or CR LF.  A bare CR is a character, as for MTAs: no field begins behind it.
+    """
+    name, values = "", [""]
+    for raw in header.split(b"\n"):
+        line = raw.removesuffix(b"\r").decode("latin-1")
         if not line:
             break
         if line[0] in " \t" and name:
-            if len(value) < _FIELD_LIMIT:
-                value = f"{value} {line.strip()}".lstrip()
+            values.append(line.strip())
             continue
         if name:
-            yield name, value
+            yield name, " ".join(values).strip()
         name, _, value = line.partition(":")
-        value = value.strip()[:_FIELD_LIMIT]
+        values = [value.strip()]
     if name:
-        yield name, value
+        yield name, " ".join(values).strip()
 
 
 def read(header: Iterable[tuple[str, str]], sender_domain: str | None = None) -> Written:

@@ -41,7 +41,7 @@ def test_without_a_file_the_defaults_hold() -> None:
 def test_what_a_file_sets_is_set_and_the_rest_keeps_its_default(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(
-        '[trust]\nnetworks = ["192.0.2.0/24", "2001:db8::1"]\nown_names = ["MX.Example.org"]\n'
+        '[trust]\nnetworks = ["192.0.2.0/24", "2001:db8::1"]\nown_names = ["MX.Example.org."]\n'
         "[weights.os]\nclient = 4\n[budget]\nper_mail_s = 3\n"
     )
     settings = config.load(path)
@@ -49,6 +49,20 @@ def test_what_a_file_sets_is_set_and_the_rest_keeps_its_default(tmp_path: Path) 
     assert settings.trust.own_names == ("mx.example.org",)
     assert settings.weights == {**DEFAULT_WEIGHTS, "os.client": 4.0}
     assert settings.budget == Budget(per_mail_s=3.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("::ffff:198.51.100.0/120", "198.51.100.0/24"),
+        ("::ffff:c633:6407", "198.51.100.7"),
+        ("::/0", "::/0"),
+        ("2001:db8::/32", "2001:db8::/32"),
+    ],
+)
+def test_ipv4_in_ipv6_is_the_ipv4_network(text: str, network: str) -> None:
+    settings = config.load(None, (f"probe.never_networks = ['{text}']",))
+    assert settings.probe.never_networks == (ip_network(network),)
 
 
 def test_all_problems_of_a_file_are_named_at_once(tmp_path: Path) -> None:
@@ -90,6 +104,14 @@ networks = ["10.0.0.0/8", "192.0.2.1/24"]
         ("trust.networks = ['10.']", "(did you mean 10.0.0.0/8?)"),
         ("trust.networks = [7]", "expected a network such as 192.0.2.0/24 or 2001:db8::/32, got 7"),
         ("trust.networks = ['here']", '2001:db8::/32, got "here"'),
+        ("trust.networks = ['0.0.0.0/0']", "relays, /8 or smaller"),
+        ("trust.networks = ['::ffff:0.0.0.0/96']", "relays, /8 or smaller"),
+        ("trust.networks = ['::/0']", "relays, /7 or smaller"),
+        ("probe.never_networks = ['::fffe:0:0/95']", "a network of IPv4 or of IPv6 alone"),
+        ("probe.never_networks = ['::/64']", "a network of IPv4 or of IPv6 alone"),
+        ("trust.own_names = ['*.example.org']", 'or ".example.org" for all names below'),
+        ("trust.own_names = ['']", 'expected a host name such as "mx.example.org"'),
+        ("trust.own_names = ['.']", 'expected a host name such as "mx.example.org"'),
         ("trust.own_relays = 1.5", "expected a whole number"),
         ("action.bot = 'drop'", "expected 'tag', 'quarantine', 'tempfail', 'reject' or 'discard'"),
         ("action.unknown = 'reject'", "expected 'tag' or 'tempfail', got \"reject\""),
@@ -122,6 +144,7 @@ networks = ["10.0.0.0/8", "192.0.2.1/24"]
         ("log.level = '\\u001b[31m'", '"\\\\u001b[31m"'),
         ("'\\u001b' = 1", "unknown key"),
         ("budget =", "is not TOML"),
+        ("a = " + "[" * 3000, "too many brackets"),
         (b"\xff", "is not UTF-8 text"),
     ],
 )

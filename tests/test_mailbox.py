@@ -143,6 +143,49 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, suffix: str, content: bytes
         headers(file)
 
 
+def test_of_a_folder_what_can_be_read_comes_and_what_cannot_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.eml").write_bytes(ONE)
+    (tmp_path / "b.gz").write_bytes(b"no gzip")
+    (tmp_path / "c.eml").write_bytes(ONE)
+    found = messages(tmp_path)
+    assert [Path(next(found).name).name for _ in "ac"] == ["a.eml", "c.eml"]
+    with pytest.raises(InputError, match=r"b\.gz: cannot be read: Not a gzipped file"):
+        next(found)
+
+
+def test_of_several_places_each_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.eml").write_bytes(ONE)
+    found = mailbox.of_all([str(tmp_path / "gone"), str(tmp_path / "a.eml")])
+    assert Path(next(found).name).name == "a.eml"
+    with pytest.raises(InputError, match="gone: cannot be read: No such file"):
+        next(found)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [
+        ("gz", gzip.compress),
+        ("bz2", bz2.compress),
+        ("xz", lzma.compress),
+        ("zst", zstandard.compress),
+    ],
+)
+def test_a_file_that_is_cut_off_is_said_to_be(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    file = tmp_path / f"mail.{suffix}"
+    file.write_bytes(compress(ONE * 100)[:-5])
+    with pytest.raises(InputError, match=r"cut off|ended before the end-of-stream"):
+        headers(file)
+
+
+@pytest.mark.parametrize("text", [ONE, MBOX])
+def test_a_byte_order_mark_is_left_out(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "plain").write_bytes(text)
+    (tmp_path / "marked").write_bytes(b"\xef\xbb\xbf" + text)
+    assert headers(tmp_path / "marked") == headers(tmp_path / "plain")
+
+
 def by_lines(text: bytes) -> list[bytes]:
     """The same, read line by line."""
     found, header, in_header, after_empty = [], b"", True, True

@@ -70,6 +70,14 @@ def test_printable_replaces_and_cuts(text: str | bytes, shown: str) -> None:
         ("2001:0:4136::1", "Teredo, an IPv4 address in disguise (RFC 4380)"),
         ("64:ff9b::808:808", "NAT64, an IPv4 address in disguise (RFC 6052)"),
         ("::ffff:10.0.0.1", "private or reserved"),
+        ("::ffff:0:1.2.3.4", "private or reserved"),
+        ("fec0::1", "private or reserved"),
+        ("4000::1", "private or reserved"),
+        ("f000::1", "private or reserved"),
+        ("192.31.196.1", "AS112 anycast (RFC 7535)"),
+        ("192.175.48.1", "AS112 anycast (RFC 7534)"),
+        ("192.52.193.1", "AMT anycast (RFC 7450)"),
+        ("2001:4:112::1", "AS112 anycast (RFC 7535)"),
     ],
 )
 def test_only_plain_public_addresses_may_be_probed(ip: str, reason: str | None) -> None:

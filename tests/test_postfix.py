@@ -125,7 +125,7 @@ class _Smtps(Smtp):
         return context.wrap_socket(super()._get_socket(host, port, timeout))
 
 
-def test_port_465_is_a_submission_port_without_a_login_too(folder: Path) -> None:
+def test_a_service_named_originating_is_for_own_users_on_port_465_too(folder: Path) -> None:
     judge = Filter(folder / "milter", NO_PROBES)
     tls = {"smtpd_tls_chain_files": str(_certificate(folder))}
     with judge, Postfix(folder, (net.MTA,), judge.address, tls) as postfix:

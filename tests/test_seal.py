@@ -52,6 +52,8 @@ def test_any_text_is_no_seal_and_no_error(text: str) -> None:
     assert not seal.holds(KEY, text, VERDICT, ID)
 
 
-def test_line_feeds_do_not_move_one_part_into_the_next() -> None:
-    made = seal.seal(KEY, VERDICT, "4ABC", "a\nb")
-    assert not seal.holds(KEY, made, VERDICT, "a\n b")
+def test_a_message_id_may_be_folded_anew_but_no_part_moves_into_the_next() -> None:
+    made = seal.seal(KEY, VERDICT, "4ABC", "a\r\n\t b")
+    assert seal.holds(KEY, made, VERDICT, "a b")
+    assert not seal.holds(KEY, made, VERDICT, "ab")
+    assert not seal.holds(KEY, made.replace("4ABC", "4ABCa"), VERDICT, "b")

@@ -73,11 +73,9 @@ def test_forged_copies_of_our_fields_do_not_survive(system: System) -> None:
     assert [verdict.label for verdict in _verdicts(mail)] == ["bot"]
 
 
-def test_a_mail_on_the_submission_port_is_exempt_and_nobody_is_probed(system: System) -> None:
-    system.lab.forget_flows()
+def test_the_submission_port_exempts_nobody_who_did_not_log_in(system: System) -> None:
     mail = system.send(port=mta.SUBMISSION_PORT)
-    assert [verdict.label for verdict in _verdicts(mail)] == ["exempt"]
-    assert system.lab.destinations() == set()
+    assert [verdict.label for verdict in _verdicts(mail)] == ["bot"]
 
 
 def test_without_the_filter_mail_passes_and_with_it_again_is_marked(system: System) -> None:

@@ -71,9 +71,13 @@ def command(
     )
     failure: InputError | None = None
     for file in files:
+        shown = 0
         try:
             for mail in mailbox.messages(file):
                 _show(mail, judge, chosen, as_json, explained)
+                shown += 1
+            if not shown:
+                click.echo(f"{printable(file)}: no mail in it", err=True)
         except InputError as error:
             click.echo(str(error), err=True)
             failure = error

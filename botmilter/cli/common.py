@@ -13,10 +13,10 @@ from rich.text import Text
 
 from botmilter import config, kinds
 from botmilter.config import Settings
-from botmilter.model import IPNetwork
 from botmilter.net import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Kept = TypeVar("Kept")
 
 
 def config_options(command: Command) -> Command:
@@ -36,20 +36,25 @@ def config_options(command: Command) -> Command:
     )(with_set)
 
 
-def _networks(
-    ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
-) -> tuple[IPNetwork, ...]:
-    try:
-        return tuple(kinds.network(text) for text in given)
-    except ValueError as error:
-        raise click.BadParameter(f"expected {error}") from None
+def each(kind: Callable[[str], Kept]) -> Callable[..., tuple[Kept, ...]]:
+    """A callback for an option that may be repeated: each value checked by *kind*."""
+
+    def check(
+        ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
+    ) -> tuple[Kept, ...]:
+        try:
+            return tuple(kind(text) for text in given)
+        except ValueError as error:
+            raise click.BadParameter(f"expected {error}", ctx, param) from None
+
+    return check
 
 
 trust_option = click.option(
     "--trust",
     multiple=True,
     metavar="NETWORK",
-    callback=_networks,
+    callback=each(kinds.relays),
     help="Relays to believe, beside the configured ones; may be repeated.",
 )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from ipaddress import IPv6Network, ip_network
 
 import click
 
@@ -20,9 +19,6 @@ from botmilter.store.sqlite import SqliteStore
 from botmilter.store.tally import SqliteTally, Tally
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-
-#: How an IPv4 address begins in 128 bits (RFC 4291, 2.5.5.2).
-_MAPPED_BITS = 96
 
 
 @contextmanager
@@ -96,14 +92,9 @@ def _create(store: Store) -> None:
 def network(text: str) -> IPNetwork:
     """An address or a network as an argument.  Raises InputError."""
     try:
-        found = kinds.network(text.strip())
+        return kinds.network(text.strip())
     except ValueError as error:
         raise InputError(f"{click.format_filename(text)}: expected an address or {error}") from None
-    if isinstance(found, IPv6Network) and found.prefixlen >= _MAPPED_BITS:
-        mapped = found.network_address.ipv4_mapped
-        if mapped is not None:
-            return ip_network((mapped, found.prefixlen - _MAPPED_BITS))
-    return found
 
 
 def shown_network(network: IPNetwork) -> str:

@@ -17,9 +17,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from botmilter.cli.common import config_options, console, json_option, print_json, settings, shown
-from botmilter.kinds import network
-from botmilter.mailbox import Mail, messages
+from botmilter import kinds
+from botmilter.cli.common import (
+    config_options,
+    console,
+    each,
+    json_option,
+    print_json,
+    settings,
+    shown,
+)
+from botmilter.mailbox import Mail, of_all
 from botmilter.model import Chain, Hop, HopRole, IPNetwork, Origin, OriginWhy, Signal, Trust
 from botmilter.net import printable
 from botmilter.received import parse
@@ -31,27 +39,24 @@ _STYLES = {HopRole.TRUSTED: "green", HopRole.BORDER: "bold yellow", HopRole.CLAI
 _RAW_LIMIT = 4000
 
 
-def _networks(
-    ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
-) -> tuple[IPNetwork, ...]:
-    try:
-        return tuple(network(text) for text in given)
-    except ValueError as error:
-        raise click.BadParameter(f"expected {error}", ctx, param) from None
-
-
 @click.command("trace")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…|-")
 @click.option(
     "--trust",
     "networks",
     multiple=True,
-    callback=_networks,
+    callback=each(kinds.relays),
     metavar="NETWORK",
     help="Believe the lines of these relays, besides the configured ones; may be repeated.",
 )
 @click.option("--own-relays", type=click.IntRange(0, 50), help="This many relays on top are ours.")
-@click.option("--own-name", "own_names", multiple=True, help="A name our own hosts write after by.")
+@click.option(
+    "--own-name",
+    "own_names",
+    multiple=True,
+    callback=each(kinds.own_name),
+    help="A name our own hosts write after by.",
+)
 @config_options
 @json_option
 def trace(
@@ -79,12 +84,11 @@ def trace(
         configured,
         networks=(*configured.networks, *networks),
         own_relays=configured.own_relays if own_relays is None else own_relays,
-        own_names=(*configured.own_names, *(name.lower() for name in own_names)),
+        own_names=(*configured.own_names, *own_names),
     )
     screen = console()
-    for file in files:
-        for mail in messages(file):
-            _show(mail, trust, screen, as_json)
+    for mail in of_all(files):
+        _show(mail, trust, screen, as_json)
 
 
 command = trace

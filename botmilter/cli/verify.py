@@ -43,14 +43,13 @@ def command(
         where = str(config_file) if config_file is not None else "configuration"
         raise ConfigError(where, ["[header] key_file: expected a file with the key, got none"])
     all_hold = True
-    for file in files:
-        for mail in mailbox.messages(file):
-            said = _said(mail, key, chosen)
-            all_hold = all_hold and said == "ours"
-            if as_json:
-                print_json({"file": printable(mail.name), "seal": said})
-            else:
-                click.echo(f"{printable(mail.name)}: {said}")
+    for mail in mailbox.of_all(files):
+        said = _said(mail, key, chosen)
+        all_hold = all_hold and said == "ours"
+        if as_json:
+            print_json({"file": printable(mail.name), "seal": said})
+        else:
+            click.echo(f"{printable(mail.name)}: {said}")
     if not all_hold:
         raise SystemExit(NOT_OURS)
 

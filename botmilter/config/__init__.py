@@ -65,6 +65,8 @@ def _parse(text: str, where: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(where, [f"is not TOML: {error}"]) from None
+    except RecursionError:
+        raise ConfigError(where, ["is not TOML that makes sense: too many brackets"]) from None
 
 
 def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from pydantic import (
 
 from botmilter import kinds
 from botmilter.config.probing import Probes
-from botmilter.config.values import Names, Networks, Seconds, Table, Weights
+from botmilter.config.values import Names, Networks, Relays, Seconds, Table, Weights
 from botmilter.model import Trust
 from botmilter.profiles import PROFILES
 
@@ -55,7 +55,7 @@ class Budget(Table):
 
 
 class TrustTable(Table):
-    networks: Networks = ()
+    networks: Relays = ()
     """Relays whose Received: lines are believed."""
     own_relays: Annotated[int, Field(ge=0, le=50)] = 0
     """This many relays on top are ours, whatever their address."""

@@ -20,7 +20,8 @@ Network = Annotated[IPNetwork, BeforeValidator(kinds.network)]
 Networks = Annotated[tuple[Network, ...], Strict(False)]
 Address = Annotated[IPAddress, BeforeValidator(kinds.host_address)]
 Addresses = Annotated[tuple[Address, ...], Strict(False), Field(max_length=8)]
-Names = Annotated[tuple[Annotated[str, AfterValidator(str.lower)], ...], Strict(False)]
+Relays = Annotated[tuple[Annotated[IPNetwork, BeforeValidator(kinds.relays)], ...], Strict(False)]
+Names = Annotated[tuple[Annotated[str, AfterValidator(kinds.own_name)], ...], Strict(False)]
 Weight = Annotated[float, Field(ge=-100, le=100)]
 Weights = Annotated[
     Mapping[Annotated[str, AfterValidator(kinds.signal)], Weight],

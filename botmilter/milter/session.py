@@ -29,14 +29,11 @@ Macros = Callable[[str], str | None]
 #: What MTAs write where they know no name.
 _NO_NAME = frozenset({"", "unknown"})
 
-#: RFC 6409 and RFC 8314: mail that comes in here comes from our own users.
-_SUBMISSION_PORTS = frozenset({"465", "587"})
-
-#: {daemon_name} of submission services: Sendmail's ``submit`` and ``MSA`` options, the value that
-#: Postfix' own master.cf proposes for milter_macro_daemon_name, and the service names.
-_SUBMISSION_NAMES = frozenset(
-    {"msa", "msa-v6", "tlsmta", "originating", "submission", "submissions", "smtps"}
-)
+#: {daemon_name} of services that the admin set up for his own users: what Postfix' master.cf
+#: proposes for milter_macro_daemon_name where a login is asked for.  Neither Sendmail's MSA nor a
+#: port tells as much: Sendmail opens 587 by default and takes mail for its own domains there
+#: without a login (``cf/m4/proto.m4``: ``Name=MSA, M=E``, not ``M=Ea``), so a bot gets in as well.
+_OWN_USERS = frozenset({"originating"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +134,10 @@ class Session:
 
 
 def is_submission(macros: Macros) -> bool:
-    """Whether the client is one of our own users: authenticated, or on a submission port."""
+    """Whether the client is one of our own users: authenticated, or where only these get in."""
     return (
         bool(macros("{auth_authen}") or macros("{auth_type}"))
-        or macros("{daemon_port}") in _SUBMISSION_PORTS
-        or (macros("{daemon_name}") or "").lower() in _SUBMISSION_NAMES
+        or (macros("{daemon_name}") or "").lower() in _OWN_USERS
     )
 
 

@@ -6,12 +6,14 @@ Sendmail, never the beginning of a new header: it cannot smuggle a line in.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from botmilter.model import Chain, Hop, HopKind, HopSource
-from botmilter.received import dialects, grammar, peer
+from botmilter.received import dialects, grammar, peer, veil
 from botmilter.received.dialects import Dialect
 from botmilter.received.grammar import Stamp
 from botmilter.received.peer import Peer
@@ -19,7 +21,7 @@ from botmilter.received.peer import Peer
 HeaderField = tuple[str | bytes, str | bytes]
 
 _SENDER = re.compile(
-    r"(?:envelope-(?:from|sender)|return-path:?)[ =]*<?([^<>\s,;]*)", re.IGNORECASE
+    r"(?:envelope-(?:from|sender)|return-path:?)[ =]*<?([^<>\s,;)]*)", re.IGNORECASE
 )
 
 
@@ -41,6 +43,7 @@ def parse(headers: bytes | Iterable[HeaderField], client: Hop | None = None) -> 
 
 def split(block: bytes) -> Iterator[bytes]:
     """The values of the ``Received`` fields of a raw header block, folded as they are."""
+    block = block.removeprefix(codecs.BOM_UTF8)  # an editor's, and before the true top line
     if b"\r\n" in block:
         block = block.replace(b"\r\n", b"\n")
     end = block.find(b"\n\n")
@@ -115,13 +118,14 @@ def _defects(hops: list[Hop]) -> Iterator[str]:
 def parse_line(value: bytes, index: int = 0) -> Hop:
     """One ``Received`` value as a hop."""
     text = grammar.unfold(value)
-    stamp = grammar.stamp(text, peer.holds_address)
+    veiled = veil.veil(text)
+    stamp = grammar.stamp(veiled, peer.holds_address)
     options = grammar.options(stamp.tail)
     first_comment = options.comments[0].lstrip() if options.comments else ""
     tail = f"{stamp.by} {' '.join(stamp.tail)}"
     dialect = dialects.recognise(tail, first_comment)
-    protocol = dialects.protocol(options.protocol or _protocol_before_by(stamp))
     who = peer.read(stamp.head, dialect) if stamp.head and not dialect.is_local else Peer()
+    protocol = dialects.protocol(options.protocol or _protocol_before_by(who.right))
     if who.dialect is not None and not dialect.name:
         dialect = who.dialect
     notes = [*who.notes, *options.comments]
@@ -134,10 +138,10 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
         source=HopSource.HEADER,
         kind=_kind(stamp, who, dialect, protocol),
         ip=who.ip,
-        rdns=who.rdns,
+        rdns=veil.lift(who.rdns),
         rdns_verified=_is_verified(who, dialect),
-        helo=who.helo,
-        ident=who.ident,
+        helo=veil.lift(who.helo),
+        ident=veil.lift(who.ident),
         by=stamp.by,
         protocol=protocol.name if protocol is not None else None,
         authenticated=is_login
@@ -146,9 +150,9 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
         tls=(protocol is not None and protocol.tls)
         or "over TLS" in tail  # IIS
         or (bool(notes) and _has_tls(notes)),
-        id=None if dialect.id_is_version else options.id,
-        envelope_for=options.envelope_for,
-        envelope_from=_envelope_from(notes, stamp.head, text),
+        id=None if dialect.id_is_version else veil.lift(options.id),
+        envelope_for=veil.lift(options.envelope_for),
+        envelope_from=veil.lift(_envelope_from(notes, stamp.head, veiled)),
         at=stamp.date.at,
         at_defect=stamp.date.defect,
         dialect=dialect.name,
@@ -157,7 +161,9 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
 
 
 def _kind(stamp: Stamp, who: Peer, dialect: Dialect, protocol: dialects.Protocol | None) -> HopKind:
-    if (protocol is not None and protocol.is_fetch) or dialect.name == "fetchmail":
+    if protocol is not None and (
+        protocol.is_fetch or (dialect.name == "fetchmail" and "SMTP" not in protocol.name)
+    ):
         return HopKind.FETCH
     if dialect.is_local:
         return HopKind.LOCAL
@@ -174,11 +180,12 @@ def _is_verified(who: Peer, dialect: Dialect) -> bool | None:
     return False if who.is_forged else dialect.verifies
 
 
-def _protocol_before_by(stamp: Stamp) -> list[str]:
-    """``from x (…) via ESMTP by y``: old sendmails, Obtuse, Cyrus."""
-    for at, item in enumerate(stamp.head[1:-1], 1):
-        if item in ("via", "with"):
-            return [stamp.head[at + 1]]
+def _protocol_before_by(right: Sequence[str]) -> list[str]:
+    """``from x (…) via ESMTP by y``: old sendmails, Obtuse, Cyrus.  Left of the address the same
+    words would be the HELO's."""
+    for keyword, name in pairwise(right):
+        if keyword in ("via", "with"):
+            return [name]
     return []
 
 

@@ -18,8 +18,10 @@ apart from the client's:
 
 * parentheses are matched from the inside, so a parenthesis too many in the HELO is an ordinary
   character and never swallows the receiver's comment;
-* of several ``by`` clauses the one that directly follows a comment with an address wins, because
-  a HELO stands before that comment, never behind it.  A later ``by`` without one is ignored.
+* of several ``by`` clauses the one that directly follows the note of an address wins, because a
+  HELO stands before that note, never behind it.  A later ``by`` without one is ignored.
+
+What the client chose behind that note is out of the way by then (:mod:`botmilter.received.veil`).
 """
 
 from __future__ import annotations
@@ -30,11 +32,7 @@ from typing import NamedTuple
 
 from botmilter.received import dates
 
-# A mailbox with a quoted local part may hold parentheses and blanks, and the client chose it:
-# it stays in one piece.
-_SPLIT = re.compile(r'(<?"[^"<>]*"@[^<>()\s]*>?|[()])')
-
-
+_SPLIT = re.compile(r"([()])")
 _FLAT = "()" * 64
 _BY = frozenset(("by", "BY", "By", "bY"))
 
@@ -92,10 +90,6 @@ def items(text: str) -> list[Item]:
             loose.clear()
             found.append(Comment("".join(parts[at + 1 : end])))
             at = end
-        elif at % 2 and parts[at][0] in '<"':
-            found += "".join(loose).split()
-            loose.clear()
-            found.append(parts[at])
         else:
             loose.append(parts[at])
         at += 1
@@ -126,8 +120,8 @@ def without_comments(text: str) -> str:
     return " ".join(item for item in items(text) if not isinstance(item, Comment))
 
 
-def stamp(text: str, holds_address: Callable[[Comment], bool]) -> Stamp:
-    """The clauses of *text*, an unfolded line; *holds_address* knows a receiver's comment."""
+def stamp(text: str, holds_address: Callable[[Item], bool]) -> Stamp:
+    """The clauses of *text*, an unfolded line; *holds_address* knows the note of one."""
     body, date = _cut_date(text)
     parts = items(body)
     if len(parts) == 1 and isinstance(parts[0], Comment):
@@ -159,7 +153,7 @@ def _by(parts: list[Item], at: int) -> tuple[str | None, list[Item]]:
     return name.rstrip(";,") or None, parts[at + 2 :]
 
 
-def _find_by(parts: Sequence[Item], holds_address: Callable[[Comment], bool]) -> int | None:
+def _find_by(parts: Sequence[Item], holds_address: Callable[[Item], bool]) -> int | None:
     """Where the receiver's own ``by`` stands."""
     # parts[1] is the HELO, even if a client said "HELO by"
     first = _next_by(parts, 2)
@@ -182,14 +176,20 @@ def _next_by(parts: Sequence[Item], start: int) -> int | None:
 
 
 def _follows_address(
-    parts: Sequence[Item], start: int, end: int, holds_address: Callable[[Comment], bool]
+    parts: Sequence[Item], start: int, end: int, holds_address: Callable[[Item], bool]
 ) -> bool:
-    for at in range(end - 1, start - 1, -1):
-        item = parts[at]
-        if not isinstance(item, Comment):
-            return False
-        if holds_address(item):
+    """Whether the note of an address stands before *end*; a word at *start* is a host's name.
+
+    Other comments and ``via ESMTP`` may stand between.
+    """
+    at = end - 1
+    while at >= start:
+        is_comment = isinstance(parts[at], Comment)
+        if (is_comment or at > start) and holds_address(parts[at]):
             return True
+        if not is_comment and parts[at - 1] not in ("via", "with"):
+            return False
+        at -= 1 if is_comment else 2
     return False
 
 

@@ -54,7 +54,7 @@ def find(chain: Chain, trust: Trust) -> Origin:
     hops = chain.hops
     if not hops:
         return Origin(OriginWhy.NO_HEADER, note="the mail has no Received line")
-    if hops[0].source is HopSource.CONNECTION and hops[0].ip is None:
+    if hops[0].source is HopSource.CONNECTION and hops[0].kind is HopKind.LOCAL:
         return _ends(hops, 0, OriginWhy.LOCAL, "the MTA's own mail: no client address")
     relays = 0
     logged_in: int | None = None

@@ -46,6 +46,8 @@ class Peer(NamedTuple):
     """Something stands where the address belongs, and it is none."""
     dialect: Dialect | None = None
     """Set where the shape itself tells the program."""
+    right: tuple[Item, ...] = ()
+    """What stands right of the comment with the address: the receiver's words."""
 
 
 class Noted(NamedTuple):
@@ -72,13 +74,13 @@ _NOTES = (
     "using ", "no client cert", "client ", "not verified", "authenticated", "auth:", "auth=",
     "tls", "ssl", "may be forged", "envelope-", "return-path", "squirrelmail", "nasmail",
     "proxying for", "mailfrom:", "misconfigured", "version=", "cipher", "peer crosscheck", "uid ",
-    "for ", "original mail from", "user authenticated",
+    "for ", "original mail from", "user authenticated", "ident: ",
 )  # fmt: skip
 
 # HELO x / EHLO / LHLO: qmail, GMX, Zimbra; account u HELO x: CommuniGate; port=1 helo=x: Exim
 _GREETING = re.compile(
     r"(?:account (?P<user>\S+) ?)?(?:port=\d+ ?)?"
-    r"(?:(?:HELO|EHLO|LHLO)(?: (?P<spoken>.*)|$)|helo=(?P<keyed>\S*)|$)"
+    r"(?:(?:HELO|EHLO|LHLO)(?: (?P<spoken>.*)|$)|helo=(?P<keyed>\S*)|(?=ident=)|$)"
 )
 _HELO_KEY = re.compile(r'(?:^| )(?:helo=|"(?:HELO|EHLO) )([^\s"]*)')  # quoted: ZMailer
 _IDENT_KEY = re.compile(r"(?:^| )ident=(\S*)")
@@ -111,11 +113,12 @@ def _address(text: str) -> IPAddress | None:
     return found
 
 
-def holds_address(comment: Comment) -> bool:
-    """Whether *comment* is a receiver's note of its client's address."""
-    if _is_note(comment):
-        return False
-    noted = _read_comment(comment)
+def holds_address(item: Item) -> bool:
+    """Whether *item* is a receiver's note of its client's address."""
+    if not isinstance(item, Comment):
+        noted = _read_word(item)
+    else:
+        noted = None if _is_note(item) else _read_comment(item)
     return noted is not None and noted.ip is not None
 
 
@@ -129,7 +132,8 @@ def read(head: Sequence[Item], dialect: Dialect) -> Peer:
             if noted.ip is None:
                 said.is_broken = True
                 break
-            return _named(noted, head[:at], said, dialect)
+            who = _named(noted, head[:at], said, dialect)
+            return who._replace(right=tuple(head[at + 1 :])) if isinstance(item, Comment) else who
     return Peer(
         helo=said.helo or _claimed(head),
         ident=said.ident,
@@ -161,7 +165,8 @@ class _Said:
         if _is_note(item):
             self.notes.append(item)
             return None
-        if item and (greeting := _GREETING.match(item)) is not None:
+        greeting = _GREETING.match(item) if item and not _is_ident(item) else None
+        if greeting is not None:
             self.helo = greeting["spoken"] or greeting["keyed"] or self.helo
             self.ident = greeting["user"] or self.ident
             if greeting["user"]:
@@ -186,7 +191,16 @@ class _Said:
 
 
 def _is_note(comment: str) -> bool:
-    return comment[:18].lower().startswith(_NOTES)
+    return comment[:18].lower().startswith(_NOTES) and not _is_ident(comment)
+
+
+def _is_ident(comment: str) -> bool:
+    """``authenticated@rdns [192.0.2.7]``: whoever answers ident may answer that."""
+    ident, at_sign, _ = comment.rpartition("@")
+    if not at_sign or " " in ident:
+        return False
+    noted = _read_comment(comment)
+    return noted is not None and noted.ip is not None
 
 
 def _named(noted: Noted, left: Sequence[Item], said: _Said, dialect: Dialect) -> Peer:
@@ -294,7 +308,7 @@ def _read_bracket(text: str, is_forged: bool) -> Noted | None:
             helo=helo[1] if helo else None,
             ident=(ident[1] or None) if ident else None,
         )
-    if before.startswith("account "):
+    if before.startswith("account ") and "verified" in after:
         return Noted(ip, is_bracketed=True, ident=before.split()[-1], is_login=True)
     user, _, name = before.rpartition("@")
     user = user.removeprefix("IDENT:")

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from botmilter import received
-from botmilter.model import Chain, HopKind, HopRole, Origin, Signal, Trust
+from botmilter.model import Chain, Hop, HopKind, HopRole, Origin, Signal, Trust
 from botmilter.net import printable
 from botmilter.received import chain, forgery, origin
 
@@ -86,18 +86,28 @@ def _read(kept_header: bytes, trust: Trust, all_hops: bool) -> tuple[Chain, Orig
     """The chain down to the origin's line, or all of it, and the origin.
 
     Whether a line is believed depends on those above it and, with own names, on who wrote the next.
+    Looked for at each doubling, so that a mail of ten thousand lines takes linear time.
     """
     if all_hops:
         whole = received.parse(kept_header)
         return whole, origin.find(whole, trust)
     ahead = 1 if trust.own_names else 0
-    read = Chain(())
+    hops: list[Hop] = []
     for index, value in enumerate(chain.split(kept_header)):
-        read = Chain((*read.hops, received.parse_line(value, index)))
-        found = origin.find(read, trust)
-        if found.ip is not None and found.hop is not None and found.hop.index + ahead <= index:
-            return read, found
-    return read, origin.find(read, trust)
+        hops.append(received.parse_line(value, index))
+        if len(hops).bit_count() == 1 and (border := _border(hops, trust, ahead)) is not None:
+            return border
+    whole = Chain(tuple(hops))
+    return _border(hops, trust, ahead) or (whole, origin.find(whole, trust))
+
+
+def _border(hops: Sequence[Hop], trust: Trust, ahead: int) -> tuple[Chain, Origin] | None:
+    """The chain as far as it had to be read, and the origin, if *hops* reach that far."""
+    found = origin.find(Chain(tuple(hops)), trust)
+    if found.ip is None or found.hop is None:
+        return None
+    needed = found.hop.index + ahead + 1
+    return (Chain(tuple(hops[:needed])), found) if needed <= len(hops) else None
 
 
 def _sightings(read: Chain, found: Origin, all_hops: bool) -> Iterator[Sighting]:

@@ -203,6 +203,12 @@ def test_one_unreadable_file_does_not_keep_the_others_from_being_judged(
     assert json.loads(result.stdout)["file"] == str(mail)
 
 
+def test_a_folder_without_mail_is_said_to_be_empty(tmp_path: Path, probes: list[FakeProbe]) -> None:
+    result = run("--offline", tmp_path)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no mail in it" in result.stderr
+
+
 def test_a_bad_network_is_a_usage_error_with_a_suggestion(mail: Path) -> None:
     result = run("--trust", "10.1/16", mail)
     assert result.exit_code == 2

@@ -8,8 +8,9 @@ import pytest
 
 from botmilter import header
 from botmilter.milter.session import Field, Macros, Session, forged, sender_domain
-from botmilter.model import Hop, HopKind, HopSource
+from botmilter.model import Chain, Hop, HopKind, HopSource, OriginWhy, Trust
 from botmilter.net import parse_ip
+from botmilter.received.origin import find
 
 NOW = datetime(2009, 3, 1, 12, 0, tzinfo=UTC)
 V4 = ("192.0.2.1", 4711)
@@ -77,12 +78,17 @@ def test_a_client_without_address_is_the_mta_itself(address: object) -> None:
     assert hop("localhost", address).kind is HopKind.LOCAL
 
 
-def test_a_client_with_an_unreadable_address_is_not_local() -> None:
-    assert hop("h", ("999.0.0.1", 25)).kind is HopKind.BROKEN
+def _is_unknown(seen: Hop) -> bool:
+    found = find(Chain((seen,)), Trust())
+    return seen.kind is HopKind.BROKEN and found.why is OriginWhy.UNREADABLE
 
 
-def test_a_client_of_whom_nothing_was_heard_is_not_local() -> None:
-    assert Session().transaction(macros(), NOW).hop.kind is HopKind.BROKEN
+def test_a_client_with_an_unreadable_address_is_unknown_not_local() -> None:
+    assert _is_unknown(hop("h", ("999.0.0.1", 25)))
+
+
+def test_a_client_of_whom_nothing_was_heard_is_unknown_not_local() -> None:
+    assert _is_unknown(Session().transaction(macros(), NOW).hop)
 
 
 @pytest.mark.parametrize(
@@ -106,15 +112,18 @@ def test_the_validated_address_stands_in_for_a_lost_one(macro: str, ip: str | No
         ({"auth_authen": "user"}, True),
         ({"auth_type": "EXTERNAL"}, True),
         ({"auth_authen": ""}, False),
-        ({"daemon_port": "587"}, True),
-        ({"daemon_port": "465"}, True),
-        ({"daemon_port": "25", "daemon_name": "MTA"}, False),
-        ({"daemon_name": "MSA"}, True),
         ({"daemon_name": "ORIGINATING"}, True),
+        ({"daemon_port": "25", "daemon_name": "MTA"}, False),
+        # open to strangers: Sendmail's own, which ask for no login
+        ({"daemon_port": "587", "daemon_name": "MSA"}, False),
+        ({"daemon_port": "587", "daemon_name": "MSA", "auth_authen": "user"}, True),
+        ({"daemon_port": "465", "daemon_name": "TLSMTA"}, False),
         ({"daemon_name": "submission.example.com"}, False),
     ],
 )
-def test_submission_counts_as_authenticated(given: dict[str, str], authenticated: bool) -> None:
+def test_only_who_logged_in_or_came_where_one_must_counts_as_a_user(
+    given: dict[str, str], authenticated: bool
+) -> None:
     assert hop("h", V4, **given).authenticated is authenticated
 
 

@@ -28,6 +28,7 @@ def bys(block: bytes) -> list[str | None]:
         (b"Received: by a\r\n\r\nReceived: by body\r\n", ["a"]),
         (b"Subject: x\rReceived: by smuggled\r\nReceived: by a\r\n", ["a"]),
         (b"Received: by a", ["a"]),
+        (b"\xef\xbb\xbfReceived: by a\nReceived: by b\n", ["a", "b"]),
         (b"", []),
     ],
 )

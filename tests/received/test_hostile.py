@@ -70,6 +70,8 @@ UNITS: tuple[bytes, ...] = (
     b"(", b")", b"()", b"((x)", b"[", b"]", b"[(", b"from ", b"by ", b"from x by y ", b"; ", b";",
     b" ", b"\n\t", b"a", b"1.", b"1:", b"@", b"<", b'<"', b'<"a', b'"', b'"@', b'"a"@',
     b"helo=", b"(helo=x) ", b"id ",
+    b' for <"', b' for <"\\"', b' for "x for ".', b' mailfrom:"a"\\', b'for "b"@ ', b'(Client CN "',
+    b'" (not verified))', b"[192.0.2.7] (helo=x ident=", b'"\\',
     b"(x [192.0.2.7]) by ", b"(192.0.2.7) by ", b"with ", b"+0100 ", b"Tue, 02 Jan 2024 03:04:05 ",
     b"2024-01-02 0", b"Tue, 1", b" (envelope-from <x>)", b"(may be forged) ", b"account x ",
 )  # fmt: skip

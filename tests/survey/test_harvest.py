@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -96,6 +97,16 @@ def test_reading_no_further_than_needed_finds_the_same_origin(
     taken = harvest.take(harvest.kept(header), trust, all_hops)
     (seen,) = (seen for seen in taken.sightings if seen.role == "origin")
     assert (seen.ip, seen.hop) == (str(found.ip), found.hop and found.hop.index)
+
+
+@pytest.mark.parametrize("trust", [Trust(), Trust(own_names=("x.example",))])
+def test_lines_without_end_are_read_in_linear_time(trust: Trust) -> None:
+    def seconds(lines: int) -> float:
+        start = time.process_time()
+        harvest.take(b"Received: by x;\n" * lines, trust, all_hops=False)
+        return time.process_time() - start
+
+    assert seconds(8000) < 24 * max(seconds(1000), 0.005)
 
 
 def test_a_mail_of_trusted_hosts_alone_has_no_host_to_measure() -> None:
