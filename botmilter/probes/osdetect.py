@@ -6,9 +6,11 @@ after another probe has shown that the host is alive: nmap spends 3 to 4.5 s on 
 say nothing.  Options by the time there is, from measurements with nmap 7.93: a host that answers
 takes 1.4 to 4.8 s with eight ports up to a round trip of 150 ms, 1.7 to 2.3 s with port 25 alone.
 
-Each nmap computes for 0.2 s, and gets only what CPU nobody else wants (SCHED_IDLE): four at a time
-on two CPUs made one in a hundred of known hosts' mails wait 4 to 8 ms, now 2.  A *nice* value does
-not do it: since Linux 6.6 who runs is seldom interrupted within 3 ms.
+Each nmap computes for 0.2 s, and gets only what CPU the filter itself leaves over (SCHED_IDLE):
+four at a time on two CPUs made one in a hundred of known hosts' mails wait 4 to 8 ms, now 2.  A
+*nice* value does not do it: since Linux 6.6 who runs is seldom interrupted within 3 ms.  Other
+services take no more from it than from anything: the kernel shares between sessions or cgroups
+first (beside four busy programs it got 1.08 s of 3, with SCHED_IDLE or without).
 
 python-nmap finds the program.  It does not run it: it would leave a killed nmap unreaped, pass
 the address through a shell's word splitting, and never look at the exit status.
