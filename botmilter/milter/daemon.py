@@ -203,6 +203,7 @@ class Daemon:
         def probe(_: socket.socket) -> int:
             ours.close()
             self._uplink.only_send()
+            privileged.let_children_hurry()
             privileged.become(service.user, frozenset({privileged.CAP_NET_RAW}))
             Prober(theirs, service.operations, service.guard, service.at_once).serve()
             return 0

@@ -18,9 +18,11 @@ import json
 import logging
 import os
 import pwd
+import resource
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -203,6 +205,9 @@ def channel() -> tuple[socket.socket, socket.socket]:
 
 CAP_NET_RAW = 13
 
+#: getrlimit(2): 20 less the lowest nice value.
+_NICE_0 = 20
+
 # linux/prctl.h and linux/capability.h
 _PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47
@@ -230,6 +235,13 @@ def become(user: str, keep: frozenset[int] = frozenset()) -> None:
     _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "clear ambient")
     for one in keep & permitted():
         _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, one, 0, 0), "raise ambient")
+
+
+def let_children_hurry() -> None:
+    """Whoever may set limits allows what it starts to compute like everybody after standing back
+    (sched(7): a return from SCHED_IDLE takes RLIMIT_NICE).  Others have it from the unit."""
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NICE, (_NICE_0, _NICE_0))
 
 
 def hold_back() -> None:

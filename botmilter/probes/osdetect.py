@@ -6,11 +6,11 @@ after another probe has shown that the host is alive: nmap spends 3 to 4.5 s on 
 say nothing.  Options by the time there is, from measurements with nmap 7.93: a host that answers
 takes 1.4 to 4.8 s with eight ports up to a round trip of 150 ms, 1.7 to 2.3 s with port 25 alone.
 
-Each nmap computes for 0.2 s, and gets only what CPU the filter itself leaves over (SCHED_IDLE):
-four at a time on two CPUs made one in a hundred of known hosts' mails wait 4 to 8 ms, now 2.  A
-*nice* value does not do it: since Linux 6.6 who runs is seldom interrupted within 3 ms.  Other
-services take no more from it than from anything: the kernel shares between sessions or cgroups
-first (beside four busy programs it got 1.08 s of 3, with SCHED_IDLE or without).
+Each nmap computes for 0.2 s.  At first it gets only what CPU others leave over (SCHED_IDLE): four
+at a time on two CPUs made one in a hundred of known hosts' mails wait 6 to 8 ms, now 4.  A *nice*
+value does not do it: since Linux 6.6 who runs is seldom interrupted within 3 ms.  After a third of
+its time it takes part like everybody, or a busy container would never see a bot: beside four busy
+programs it gets 0.1 s of 3 while it stands back, 1.1 where these are in another session or cgroup.
 
 python-nmap finds the program.  It does not run it: it would leave a killed nmap unreaped, pass
 the address through a shell's word splitting, and never look at the exit status.
@@ -48,6 +48,9 @@ _QUICK = ("--max-retries", "0", "-p", "25")
 _THOROUGH_FROM_S = 4.9
 #: nmap's own limit lies this much below ours, so that it ends by itself.
 _HOST_TIMEOUT_BEFORE_S = 0.5
+
+#: The share of its time in which nmap gets only what CPU others leave over.
+_STANDS_BACK = 1 / 3
 
 #: Below this a match is a guess, and counts for nothing.
 _ACCURACY_FROM = 80
@@ -118,16 +121,29 @@ def _run(command: list[str], limit_s: float) -> tuple[bytes, bytes, int]:
     except OSError as error:
         _found.clear()
         raise SetupError(f"nmap cannot be started: {error.strerror}") from error
-    with suppress(OSError):  # a sandbox may forbid it, or it has ended
-        os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
     with process:
         try:
-            output, errors = process.communicate(timeout=limit_s)
+            output, errors = _output(process, limit_s)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise SetupError(f"nmap was not done within {limit_s:.1f} s") from None
     return output, errors, process.returncode
+
+
+def _output(process: subprocess.Popen[bytes], limit_s: float) -> tuple[bytes, bytes]:
+    """Raises TimeoutExpired."""
+    deadline = Deadline.after(limit_s)
+    _schedule(process, os.SCHED_IDLE)
+    with suppress(subprocess.TimeoutExpired):
+        return process.communicate(timeout=limit_s * _STANDS_BACK)
+    _schedule(process, os.SCHED_OTHER)
+    return process.communicate(timeout=deadline.left())
+
+
+def _schedule(process: subprocess.Popen[bytes], policy: int) -> None:
+    with suppress(OSError):  # a sandbox may forbid it, or it has ended
+        os.sched_setscheduler(process.pid, policy, os.sched_param(0))
 
 
 class OsDetectProbe:

@@ -226,6 +226,6 @@ def test_metrics_without_their_package_are_an_error_at_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(observing, "find_spec", lambda name: None)
-    with pytest.raises(SetupError, match=r"pip install 'botmilter\[metrics\]'"):
+    with pytest.raises(SetupError, match="contrib/install --with metrics"):
         observing.wanted(config.load(None, ["metrics.listen = '127.0.0.1:9808'"]))
     assert observing.wanted(config.load()) is None

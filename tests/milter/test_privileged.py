@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from botmilter.milter import privileged
 from botmilter.milter.privileged import PrivilegedClient, Prober
 from botmilter.model import IPAddress
 from botmilter.net import ProbeGuard
+
+CAP_SYS_RESOURCE = 24
 
 HOST = ip_address("198.18.0.1")
 GUARD = ProbeGuard(allow_networks=(ip_network("198.18.0.0/15"),))
@@ -198,3 +202,18 @@ def test_an_operation_gets_a_canonical_address_only(
     channel: socket.socket, asked: str, got: str
 ) -> None:
     assert PrivilegedClient(channel).call("echo", ip_address(asked), 1.0) == {"ip": got}
+
+
+@pytest.mark.skipif(
+    CAP_SYS_RESOURCE not in privileged.permitted(), reason="root may not raise limits here"
+)
+def test_what_another_user_s_prober_starts_may_take_its_part_after_standing_back() -> None:
+    code = (
+        "import os; from botmilter.milter import privileged as p;"
+        "p.let_children_hurry(); p.become('nobody', frozenset({p.CAP_NET_RAW}));"
+        "os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0));"
+        "os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0));"
+        "print(os.getuid() > 0, os.sched_getscheduler(0) == os.SCHED_OTHER)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]

@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from ipaddress import ip_address
 from pathlib import Path
@@ -87,15 +88,20 @@ def test_an_nmap_that_hangs_is_killed_with_its_children_and_reaped(nmap_is: Path
         time.sleep(0.02)
 
 
-def test_nmap_gets_the_cpu_when_nobody_else_wants_it(nmap_is: Path) -> None:
-    stat_of_it = nmap_is.with_name("stat")
-    script(nmap_is, f"sleep 0.3; cat /proc/$$/stat >{stat_of_it}")
+def test_nmap_stands_back_at_first_and_then_takes_its_part(nmap_is: Path) -> None:
+    stats = nmap_is.with_name("stats")
+    look = f"cat /proc/$$/stat >>{stats}"
+    script(nmap_is, f"sleep 0.3; {look}; while [ ! -e {stats}.go ]; do sleep 0.1; done; {look}")
+    go = threading.Timer(1.5, Path(f"{stats}.go").touch)
+    go.start()
     with pytest.raises(SetupError, match="not XML"):
-        osdetect.scan(HERE, 5.0)
-    fields = stat_of_it.read_text().rpartition(")")[2].split()
-    session, policy = int(fields[6 - 3]), int(fields[41 - 3])  # as proc(5) counts them
-    assert policy == os.SCHED_IDLE
-    assert session == os.getsid(0)  # another would be a group of its own to the scheduler
+        osdetect.scan(HERE, 3.0)
+    go.join()
+    seen = [line.rpartition(")")[2].split() for line in stats.read_text().splitlines()]
+    # as proc(5) counts them
+    assert [int(fields[41 - 3]) for fields in seen] == [os.SCHED_IDLE, os.SCHED_OTHER]
+    # another session would be a group of its own to the scheduler
+    assert {int(fields[6 - 3]) for fields in seen} == {os.getsid(0)}
 
 
 def _runs(pid: int) -> bool:
