@@ -21,7 +21,6 @@ laboratory did not make, is refused.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import socket
@@ -42,7 +41,6 @@ _TABLE, _PREFERENCE = "218", "218"
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _SIOCGIFFLAGS, _IFF_UP = 0x8913, 0x1
-_CLONE_NEWNET = 0x40000000  # sched.h
 
 _SYSCTLS = {
     # the replies' way back is not the way out
@@ -95,15 +93,6 @@ def require_private() -> None:
     ways_out = {line.split()[0] for line in _routes()} - {"lo", DEVICE}
     if ways_out:
         raise NotPrivateError(f"a route leads out by {ways_out.pop()}: use unshare --net")
-
-
-def become_separate() -> None:
-    """Have a network namespace of one's own from now on, with nothing but lo; this thread, what it
-    starts, and no other.  Raises OSError without root."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "unshare: cannot have a network namespace")
-    _ip("link set lo up")
 
 
 def _is_up(name: str) -> bool:

