@@ -279,7 +279,6 @@ class Engine:
 
         def measure() -> Catch:
             if probe.wants_life and not self._is_needed(ticket):
-                self._measurer.not_measured(probe)
                 return ()
             return self._measurer.measure(probe, target)
 
@@ -304,11 +303,13 @@ class Engine:
 
     def _take(self, ticket: Ticket, catch: Catch, lane: str) -> None:
         """Take in what the job of *lane* brought; nothing, where it was not done."""
+        if not catch and lane in ticket.probes:
+            self._measurer.not_measured(ticket.probes[lane])
+            if ticket.answered:
+                catch = (not_run(lane, ticket.keys[lane], Status.SKIPPED, "nobody waits for it"),)
         with ticket.changed:
             ticket.recalling = False
             ticket.running.discard(lane)
-            if not catch and lane in ticket.probes and ticket.answered:
-                catch = (not_run(lane, ticket.keys[lane], Status.SKIPPED, "nobody waits for it"),)
             for seen in catch:
                 ticket.seen[seen.probe] = seen
             for seen in [one for one in ticket.seen.values() if self._memory.is_outdated(one)]:
