@@ -36,15 +36,11 @@ class LabError(RuntimeError):
 
 
 class Lab:
-    """The running laboratory.  One per network namespace; not for use by several threads.
+    """The running laboratory.  One per network namespace; not for use by several threads."""
 
-    The hosts answer before anybody else gets the CPU, as nmap's names need it; with *elsewhere*
-    after everybody else, for what is measured beside them: real ones compute on their own.
-    """
-
-    def __init__(self, hosts: Iterable[Host] = (), elsewhere: bool = False) -> None:
+    def __init__(self, hosts: Iterable[Host] = ()) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.lab.process", *(["elsewhere"] if elsewhere else [])],
+            [sys.executable, "-m", "tests.lab.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_ROOT,

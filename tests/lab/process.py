@@ -2,7 +2,6 @@
 
 Orders are JSON objects, one a line, on standard input; each gets one line of JSON on standard
 output.  The end of standard input ends the process, so that it never outlives whoever started it.
-With the argument ``elsewhere`` it computes only while nobody else wants the CPU.
 
     {"put": [HOST, …]}        add or change hosts (see Host.to_json)
     {"remove": ["IP", …]}     let hosts vanish
@@ -39,11 +38,9 @@ def main() -> int:
     except (OSError, net.NotPrivateError) as error:
         _reply({"error": str(error)})
         return 1
+    # the steadiness of sequence numbers hangs on when a packet is seen
     with contextlib.suppress(PermissionError):
-        if "elsewhere" in sys.argv[1:]:
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        else:  # the steadiness of sequence numbers hangs on when a packet is seen
-            os.nice(-15)
+        os.nice(-15)
     try:
         _reply({"ready": net.DEVICE})
         _serve(device)
