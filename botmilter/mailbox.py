@@ -95,12 +95,20 @@ def messages(path: str | Path) -> Iterator[Mail]:
         raise InputError("\n".join(unreadable))
 
 
-def of_all(paths: Iterable[str]) -> Iterator[Mail]:
-    """The mails of all *paths*, then the InputError, if any, of what cannot be read."""
+def of_all(paths: Iterable[str], tell_empty: Callable[[str], object]) -> Iterator[Mail]:
+    """The mails of all *paths*, then the InputError, if any, of what cannot be read.
+
+    *tell_empty* is told of each path that can be read and holds none.
+    """
     unreadable: list[str] = []
     for path in paths:
+        is_empty = True
         try:
-            yield from messages(path)
+            for mail in messages(path):
+                is_empty = False
+                yield mail
+            if is_empty:
+                tell_empty(path)
         except InputError as error:
             unreadable.append(str(error))
     if unreadable:

@@ -155,8 +155,12 @@ def test_of_a_folder_what_can_be_read_comes_and_what_cannot_is_named(tmp_path: P
 
 def test_of_several_places_each_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.eml").write_bytes(ONE)
-    found = mailbox.of_all([str(tmp_path / "gone"), str(tmp_path / "a.eml")])
+    (tmp_path / "empty").mkdir()
+    empty: list[str] = []
+    places = [str(tmp_path / name) for name in ("gone", "empty", "a.eml")]
+    found = mailbox.of_all(places, empty.append)
     assert Path(next(found).name).name == "a.eml"
+    assert empty == [places[1]]
     with pytest.raises(InputError, match="gone: cannot be read: No such file"):
         next(found)
 

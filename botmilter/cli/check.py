@@ -7,19 +7,19 @@ from pathlib import Path
 
 import click
 
-from botmilter import header, mailbox
+from botmilter import header
 from botmilter.cli import explain, judging
 from botmilter.cli.common import (
     config_options,
     console,
     json_option,
+    mails,
     print_json,
     settings,
     trust_option,
 )
 from botmilter.cli.judging import Judge
 from botmilter.config import Settings
-from botmilter.errors import InputError
 from botmilter.mailbox import Mail
 from botmilter.model import IPNetwork, OriginWhy, Status, Verdict
 from botmilter.net import printable
@@ -69,20 +69,8 @@ def command(
     judge = judging.judge(
         chosen, trust, budget, by_header=offline, probing=not offline, from_store=from_store
     )
-    failure: InputError | None = None
-    for file in files:
-        shown = 0
-        try:
-            for mail in mailbox.messages(file):
-                _show(mail, judge, chosen, as_json, explained)
-                shown += 1
-            if not shown:
-                click.echo(f"{printable(file)}: no mail in it", err=True)
-        except InputError as error:
-            click.echo(str(error), err=True)
-            failure = error
-    if failure is not None:
-        raise SystemExit(failure.exit_code)
+    for mail in mails(files):
+        _show(mail, judge, chosen, as_json, explained)
 
 
 def _show(mail: Mail, judge: Judge, chosen: Settings, as_json: bool, explained: bool) -> None:

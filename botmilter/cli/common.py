@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,8 +11,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from botmilter import config, kinds
+from botmilter import config, kinds, mailbox
 from botmilter.config import Settings
+from botmilter.mailbox import Mail
 from botmilter.net import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -61,6 +62,14 @@ trust_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a line, for programs."
 )
+
+
+def mails(files: Sequence[str]) -> Iterator[Mail]:
+    """The mails of all *files*; which of these hold none goes to standard error at once.  Raises
+    InputError at the end where one cannot be read."""
+    return mailbox.of_all(
+        files, lambda path: click.echo(f"{printable(path)}: no mail in it", err=True)
+    )
 
 
 def settings(config_file: Path | None, overrides: Sequence[str] = ()) -> Settings:

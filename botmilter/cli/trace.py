@@ -23,11 +23,12 @@ from botmilter.cli.common import (
     console,
     each,
     json_option,
+    mails,
     print_json,
     settings,
     shown,
 )
-from botmilter.mailbox import Mail, of_all
+from botmilter.mailbox import Mail
 from botmilter.model import Chain, Hop, HopRole, IPNetwork, Origin, OriginWhy, Signal, Trust
 from botmilter.net import printable
 from botmilter.received import parse
@@ -87,7 +88,7 @@ def trace(
         own_names=(*configured.own_names, *own_names),
     )
     screen = console()
-    for mail in of_all(files):
+    for mail in mails(files):
         _show(mail, trust, screen, as_json)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from botmilter import header, mailbox, seal, written
+from botmilter import header, seal, written
 from botmilter.cli import build
-from botmilter.cli.common import config_options, json_option, print_json, settings
+from botmilter.cli.common import config_options, json_option, mails, print_json, settings
 from botmilter.config import Settings
 from botmilter.errors import ConfigError
 from botmilter.mailbox import Mail
@@ -43,7 +43,7 @@ def command(
         where = str(config_file) if config_file is not None else "configuration"
         raise ConfigError(where, ["[header] key_file: expected a file with the key, got none"])
     all_hold = True
-    for mail in mailbox.of_all(files):
+    for mail in mails(files):
         said = _said(mail, key, chosen)
         all_hold = all_hold and said == "ours"
         if as_json:

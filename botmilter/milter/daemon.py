@@ -203,10 +203,7 @@ class Daemon:
         def probe(_: socket.socket) -> int:
             ours.close()
             self._uplink.only_send()
-            privileged.let_children_hurry()
-            privileged.become(service.user, frozenset({privileged.CAP_NET_RAW}))
-            Prober(theirs, service.operations, service.guard, service.at_once).serve()
-            return 0
+            return _probe(theirs, service)
 
         def work(number: int, control: socket.socket) -> int:
             from botmilter.milter import app, worker  # libmilter stays out of the parent
@@ -321,6 +318,14 @@ class Daemon:
         for sibling in (*children, *self._observers):
             if sibling.control is not None:
                 sibling.control.close()
+
+
+def _probe(channel: socket.socket, service: Service) -> int:
+    """The prober's work, with the one capability it takes."""
+    privileged.let_children_hurry()
+    privileged.become(service.user, frozenset({privileged.CAP_NET_RAW}))
+    Prober(channel, service.operations, service.guard, service.at_once).serve()
+    return 0
 
 
 def _keep_to_one_cpu(number: int) -> None:

@@ -129,10 +129,6 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
     if who.dialect is not None and not dialect.name:
         dialect = who.dialect
     notes = [*who.notes, *options.comments]
-    is_login = protocol is not None and (
-        protocol.authenticated
-        or (protocol.name[:4] == "HTTP" and dialect.is_http_login and bool(stamp.head))
-    )
     return Hop(
         index=index,
         source=HopSource.HEADER,
@@ -144,7 +140,7 @@ def parse_line(value: bytes, index: int = 0) -> Hop:
         ident=veil.lift(who.ident),
         by=stamp.by,
         protocol=protocol.name if protocol is not None else None,
-        authenticated=is_login
+        authenticated=_is_login(protocol, dialect, stamp)
         or "with both STARTTLS and AUTH" in tail  # Mimecast
         or (bool(notes) and _has_login(notes)),
         tls=(protocol is not None and protocol.tls)
@@ -172,6 +168,14 @@ def _kind(stamp: Stamp, who: Peer, dialect: Dialect, protocol: dialects.Protocol
     if who.is_broken or (stamp.by is None and (stamp.has_from or not stamp.tail)):
         return HopKind.BROKEN  # nothing, or cut short before it said who received it
     return HopKind.LOCAL
+
+
+def _is_login(protocol: dialects.Protocol | None, dialect: Dialect, stamp: Stamp) -> bool:
+    """Whether the protocol alone tells that the client has logged in."""
+    return protocol is not None and (
+        protocol.authenticated
+        or (protocol.name[:4] == "HTTP" and dialect.is_http_login and bool(stamp.head))
+    )
 
 
 def _is_verified(who: Peer, dialect: Dialect) -> bool | None:
