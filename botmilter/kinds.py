@@ -5,7 +5,7 @@ the form we use, or raises ValueError saying what was expected.  Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
@@ -195,9 +195,14 @@ def by_name(given: Any) -> Any:
 
 
 def signal(given: str) -> str:
-    if given in DEFAULT_WEIGHTS:
+    return one_of("signal", given, DEFAULT_WEIGHTS)
+
+
+def one_of(what: str, given: str, known: Collection[str]) -> str:
+    """*given*, the name of a *what*, of which those in *known* exist."""
+    if given in known:
         return given
-    raise ValueError(f"the name of a signal{suggest(given, DEFAULT_WEIGHTS)}")
+    raise ValueError(f"the name of a {what}{suggest(given, known)}")
 
 
 def suggest(given: str, known: Iterable[str]) -> str:

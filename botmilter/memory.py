@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from botmilter.clock import Deadline
@@ -63,14 +63,18 @@ class Lifetimes:
     """A failure, in this process only: long enough not to retry for each mail."""
     keep_s: float = math.inf
     """None of them is longer."""
+    by_probe: Mapping[str, Lifetimes] = field(default_factory=dict)
+    """Those of the probes that have their own."""
 
     @property
     def longest_s(self) -> float:
-        return min(self.keep_s, max(self.clears_s, self.accuses_s, self.unknown_s))
+        ours_s = max(self.clears_s, self.accuses_s, self.unknown_s)
+        return min(self.keep_s, max(ours_s, *(one.longest_s for one in self.by_probe.values()), 0))
 
     def of(self, seen: Observation, points: float) -> float:
         """Seconds to keep *seen*, whose signals weigh *points* in all."""
-        return min(self.keep_s, self._believed_s(seen, points))
+        ours = self.by_probe.get(seen.probe, self)
+        return min(self.keep_s, ours._believed_s(seen, points))
 
     def _believed_s(self, seen: Observation, points: float) -> float:
         if not seen.status.is_evidence:

@@ -15,13 +15,14 @@ _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"
 
 
 def line_of(text: str, path: Sequence[str]) -> int | None:
-    """The line, from 1, on which *path* (table names and a key) is set; of a table, its first.
+    """The line, from 1, on which *path* (table names and a key) is set; of a table, its first; of
+    a key in braces, that of what they are the value of.
 
     Reads line by line, so a look-alike inside a multi-line string would be taken for the key;
     None where nothing looks like it.
     """
     wanted = ".".join(path)
-    table = ""
+    table, around = "", None
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):
             table = _bare(header[1])
@@ -32,7 +33,9 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
             continue
         if name == wanted or name.startswith(f"{wanted}."):
             return number
-    return None
+        if not header and wanted.startswith(f"{name}."):
+            around = number
+    return around
 
 
 def _bare(name: str) -> str:

@@ -133,6 +133,9 @@ networks = ["10.0.0.0/8", "192.0.2.1/24"]
         ("weights.os = 3", "[weights] os: expected the name of a signal"),
         ("weights = 3", "line 1: [weights]: expected a table"),
         ("store.accuses_minutes = 61", "expected a number of at most 60, got 61"),
+        ("store.lifetimes.smpt = {}", "expected the name of a probe (did you mean smtp?)"),
+        ("store.lifetimes = { smtp = { accuses_minutes = 61 } }", "line 1: [store.lifetimes.smtp]"),
+        ("store.lifetimes = { smtp = { days = 3 } }", "[store.lifetimes.smtp] days: unknown key"),
         ("store.url = 'redis://x'", 'together with kind = "redis"'),
         ("store.kind = 'redis'", 'together with kind = "redis"'),
         ("score.suspect = 5", "[score]: expected suspect below bot"),
@@ -187,6 +190,7 @@ def test_what_is_shown_can_be_loaded_again(tmp_path: Path) -> None:
         "probe.dnsbl.zones=[{name='x.test', codes={'127.0.0.2'=0.5}}]",
         "weights.os.client=4",
         "milter.workers=3",
+        "store.lifetimes={dnsbl={accuses_minutes=5}}",
     ]
     settings = config.load(None, overrides)
     path = tmp_path / "shown.toml"
@@ -261,6 +265,8 @@ def test_every_option_has_a_meaning() -> None:
         ('[t]\n"a" . b = 1', ["t", "a", "b"], 2),
         ("[[t]]\na = 1", ["t", "a"], 2),
         ("[t]\na = 1", ["t"], 1),
+        ("[t]\na = {b = {c = 1}}", ["t", "a", "b", "c"], 2),
+        ("[t]\na = 1", ["t", "b"], None),
         ("[t]\na = 1", ["a"], None),
         ("# a = 1", ["a"], None),
     ],

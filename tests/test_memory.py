@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -38,6 +39,16 @@ def test_what_clears_is_kept_long_and_what_accuses_short(
     status: Status, ttl_s: float | None, points: float, kept_s: float
 ) -> None:
     assert LIFETIMES.of(seen(status, ttl_s), points) == kept_s
+
+
+def test_a_probe_may_have_lifetimes_of_its_own() -> None:
+    own = Lifetimes(clears_s=20_000, accuses_s=2, unknown_s=7, failed_s=3)
+    both = replace(LIFETIMES, by_probe={"rdns": own}, keep_s=15_000)
+    of_smtp = replace(seen(), probe="smtp")
+    assert [both.of(seen(), points) for points in (-1.0, 1.0, 0.0)] == [15_000, 2, 7]
+    assert both.of(seen(Status.FAILED), 0.0) == 3
+    assert [both.of(of_smtp, points) for points in (-1.0, 1.0, 0.0)] == [1000, 100, 10]
+    assert both.longest_s == 15_000  # who held an address is kept as long as what is known of it
 
 
 def test_a_failure_of_ours_is_not_told_to_others() -> None:

@@ -65,6 +65,7 @@ class _Kit:
     settings: Probes
     resolver: Resolver
     operation: Callable[[str], Operation]
+    mail_waits_s: float
 
 
 #: What needs CAP_NET_RAW.
@@ -87,7 +88,10 @@ _MAKERS: dict[str, Callable[[_Kit], Probe]] = {
     ),
     "ping": lambda kit: PingProbe(kit.settings.ping.limit_s, kit.operation("ping")),
     "osdetect": lambda kit: OsDetectProbe(
-        kit.settings.osdetect.limit_s, kit.settings.osdetect.ipv6, kit.operation("osdetect")
+        kit.settings.osdetect.limit_s,
+        kit.settings.osdetect.ipv6,
+        kit.operation("osdetect"),
+        kit.mail_waits_s,
     ),
 }
 
@@ -132,14 +136,16 @@ def operations_at_once(settings: Settings, askers: int) -> Mapping[str, int]:
 
 
 def probes(
-    settings: Settings, operation: Callable[[str], Operation] = _OPERATIONS.__getitem__
+    settings: Settings,
+    operation: Callable[[str], Operation] = _OPERATIONS.__getitem__,
+    mail_waits_s: float = math.inf,
 ) -> tuple[Probe, ...]:
     """The probes that are switched on, in order of cost.
 
     *operation* gives what needs CAP_NET_RAW by its name: done in this process, or handed to one
-    that has the privilege.
+    that has the privilege.  *mail_waits_s* is how long a mail, if one does, waits for them.
     """
-    kit = _Kit(settings.probe, Resolver(settings.probe.nameservers), operation)
+    kit = _Kit(settings.probe, Resolver(settings.probe.nameservers), operation, mail_waits_s)
     return tuple(make(kit) for name, make in _MAKERS.items() if _is_on(settings.probe, name))
 
 
@@ -225,12 +231,17 @@ def guard(settings: Settings) -> ProbeGuard:
 
 
 def lifetimes(settings: StoreSettings) -> Lifetimes:
+    own = {
+        probe: lifetimes(settings.model_copy(update={**its.set, "lifetimes": {}}))
+        for probe, its in settings.lifetimes.items()
+    }
     return Lifetimes(
         clears_s=settings.clears_days * _DAY_S,
         accuses_s=settings.accuses_minutes * 60,
         unknown_s=settings.unknown_minutes * 60,
         failed_s=settings.failed_s,
         keep_s=settings.keep_days * _DAY_S,
+        by_probe=own,
     )
 
 

@@ -131,7 +131,8 @@ def _query(chosen: Settings, store: Store) -> QueryService | None:
 
 
 def _answer(chosen: Settings, client: PrivilegedClient, store: Store) -> Answer:
-    machine = build.machine(chosen, build.probes(chosen, client.operation), shared=store)
+    probes = build.probes(chosen, client.operation, chosen.budget.per_mail_s)
+    machine = build.machine(chosen, probes, shared=store)
     _keep_up(machine.memory)
     return Answers(machine, chosen)
 
@@ -154,7 +155,7 @@ def _judge(
     store: Store,
 ) -> Judge:
     journal = Journal(chosen.budget.per_mail_s)
-    probes = build.probes(chosen, client.operation)
+    probes = build.probes(chosen, client.operation, chosen.budget.per_mail_s)
     machine = build.machine(chosen, probes, shared=store, recorder=journal)
     policy = machine.policy(chosen, workers=_worker_count(chosen.milter.workers))
     header = chosen.header

@@ -110,7 +110,7 @@ def options(settings: Settings | None = None) -> Iterator[Option]:
 
 
 def _options(table: str, values: Table) -> Iterator[Option]:
-    plain = values.model_dump(mode="json", by_alias=True)
+    plain = values.model_dump(mode="json", by_alias=True, exclude_none=True)
     for name, field in type(values).model_fields.items():
         value, key = getattr(values, name), field.alias or name
         if isinstance(value, Table):

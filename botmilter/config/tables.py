@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -14,7 +15,7 @@ from pydantic import (
 )
 
 from botmilter import kinds
-from botmilter.config.probing import Probes
+from botmilter.config.probing import Probe, Probes
 from botmilter.config.values import Names, Networks, Relays, Seconds, Table, Weights
 from botmilter.model import Trust
 from botmilter.profiles import PROFILES
@@ -67,6 +68,32 @@ class TrustTable(Table):
     """Origins never judged and never probed."""
 
 
+Days = Annotated[float, Field(gt=0, le=365)]
+MinutesOfBlame = Annotated[float, Field(gt=0, le=60)]
+MinutesOfDoubt = Annotated[float, Field(gt=0, le=1440)]
+
+_PROBES = frozenset(
+    name for name, field in Probes.model_fields.items() if isinstance(field.default, Probe)
+)
+
+
+def _probe_name(given: str) -> str:
+    return kinds.one_of("probe", given, _PROBES)
+
+
+class Lifetimes(Table):
+    """Of one probe, in place of the store's; None: the store's."""
+
+    clears_days: Days | None = None
+    accuses_minutes: MinutesOfBlame | None = None
+    unknown_minutes: MinutesOfDoubt | None = None
+    failed_s: Seconds | None = None
+
+    @property
+    def set(self) -> dict[str, float]:
+        return self.model_dump(exclude_none=True)
+
+
 class Store(Table):
     kind: Literal["sqlite", "memory", "redis"] = "sqlite"
     """What remembers."""
@@ -76,14 +103,18 @@ class Store(Table):
     """Redis's address, for kind = redis only."""
     cache_rows: Annotated[int, Field(ge=100, le=10_000_000)] = 20_000
     """Observations each process keeps at hand in memory."""
-    clears_days: Annotated[float, Field(gt=0, le=365)] = 3.0
+    clears_days: Days = 3.0
     """How long what speaks for a host is believed."""
-    accuses_minutes: Annotated[float, Field(gt=0, le=60)] = 45.0
+    accuses_minutes: MinutesOfBlame = 45.0
     """How long what speaks against a host is believed."""
-    unknown_minutes: Annotated[float, Field(gt=0, le=1440)] = 10.0
+    unknown_minutes: MinutesOfDoubt = 10.0
     """How long what says nothing either way is kept."""
     failed_s: Seconds = 30.0
     """How long a failure of ours is not tried again."""
+    lifetimes: Mapping[Annotated[str, AfterValidator(_probe_name)], Lifetimes] = {
+        "osdetect": Lifetimes(unknown_minutes=60.0)
+    }
+    """Any of the last four for one probe alone: { PROBE = { KEY = TIME } }."""
     keep_days: Annotated[float, Field(ge=1, le=3650)] = 7.0
     """Nothing about a host is kept longer, whatever else says so; at least 1."""
 

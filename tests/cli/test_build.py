@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -88,11 +89,27 @@ def test_without_its_package_redis_says_what_to_install(monkeypatch: pytest.Monk
 
 def test_nothing_is_kept_longer_than_keep_days() -> None:
     usual = build.lifetimes(config.load().store)
-    assert usual == Lifetimes(3 * 86400.0, 45 * 60.0, 600.0, 30.0, 7 * 86400.0)
+    assert replace(usual, by_probe={}) == Lifetimes(
+        3 * 86400.0, 45 * 60.0, 600.0, 30.0, 7 * 86400.0
+    )
     seen = Observation("rdns", "198.18.7.12", Status.ANSWERED)
     assert usual.of(seen, -2.0) == 3 * 86400.0
     brief = build.lifetimes(config.load(None, ["store.keep_days=1.5"]).store)
     assert brief.of(seen, -2.0) == 1.5 * 86400.0
+
+
+def test_what_a_probe_has_of_its_own_stands_in_for_the_stores() -> None:
+    chosen = config.load(None, ["store.lifetimes={dnsbl={accuses_minutes=5}}", "store.failed_s=7"])
+    listed = Observation("dnsbl", "198.18.7.12", Status.ANSWERED)
+    lifetimes = build.lifetimes(chosen.store)
+    assert (lifetimes.of(listed, 3.0), lifetimes.of(listed, -3.0)) == (300.0, 3 * 86400.0)
+    assert lifetimes.of(replace(listed, status=Status.FAILED), 0.0) == 7.0
+    assert lifetimes.of(replace(listed, probe="smtp"), 3.0) == 45 * 60.0
+
+
+def test_nmap_is_not_asked_again_for_an_hour_about_whom_it_can_say_nothing() -> None:
+    nothing = Observation("osdetect", "198.18.7.12", Status.SILENT)
+    assert build.lifetimes(config.load().store).of(nothing, 0.0) == 3600.0
 
 
 def test_the_policy_is_the_configured_budget_unless_the_command_has_its_own() -> None:
