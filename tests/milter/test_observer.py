@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,11 +94,11 @@ def samples(text: str) -> dict[Sample, float]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[], Running]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     begun: list[Running] = []
 
-    def start_one() -> Running:
-        begun.append(Running(tmp_path))
+    def start_one(more: str = "") -> Running:
+        begun.append(Running(tmp_path, more))
         return begun[-1]
 
     yield start_one
@@ -107,7 +108,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[], Running]]:
             one.process.wait()
 
 
-def test_counts_are_of_all_workers_and_outlive_each_of_them(start: Callable[[], Running]) -> None:
+def test_counts_are_of_all_workers_and_outlive_each_of_them(start: Callable[..., Running]) -> None:
     running = start()
     for number in range(6):
         running.mail(f"198.18.0.{number}")
@@ -133,8 +134,24 @@ def test_counts_are_of_all_workers_and_outlive_each_of_them(start: Callable[[], 
     assert not running.metrics.exists()
 
 
+def test_workers_in_which_mails_may_wait_only_briefly_are_seen(
+    start: Callable[..., Running],
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute_resolver:
+        mute_resolver.bind(("127.0.0.1", 53))
+        running = start("budget = { per_mail_s = 4.0, under_load_s = 1.0, load_mails = 2 }\n")
+        with ThreadPoolExecutor(2) as pool:
+            mails = [pool.submit(running.mail, f"198.18.0.{number}") for number in range(2)]
+            wait_until(lambda: running.now("botmilter_workers_under_load") > 0, "the shorter wait")
+            assert running.now("botmilter_waiting_mails") > 0
+            for mail in mails:
+                mail.result(PATIENCE_S)
+        wait_until(lambda: running.now("botmilter_workers_under_load") == 0, "the usual wait")
+    running.stop()
+
+
 def test_an_observer_that_dies_is_replaced_and_no_mail_notices(
-    start: Callable[[], Running],
+    start: Callable[..., Running],
 ) -> None:
     running = start()
     os.kill(running.children()[0], signal.SIGKILL)
@@ -143,7 +160,7 @@ def test_an_observer_that_dies_is_replaced_and_no_mail_notices(
     running.stop()
 
 
-def test_another_address_at_a_reload_is_refused_and_said(start: Callable[[], Running]) -> None:
+def test_another_address_at_a_reload_is_refused_and_said(start: Callable[..., Running]) -> None:
     running = start()
     running.configure(f'web.listen = "unix:{running.folder}/web.sock"\n')
     running.process.send_signal(signal.SIGUSR1)
