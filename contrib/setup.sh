@@ -9,6 +9,10 @@
 # unshare(1) for the private network that demonstration and tests run in.
 packages="python3 python3-venv python3-dev gcc libc6-dev libmilter-dev nmap iproute2 util-linux mount passwd"
 
+# Some images forbid Python to keep what it has compiled; a test run starts a thousand of it, and
+# each would compile for half a second.
+unset PYTHONDONTWRITEBYTECODE
+
 die() {
     echo "${0##*/}: $*" >&2
     exit 1
