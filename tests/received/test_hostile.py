@@ -96,6 +96,7 @@ def _seconds(block: bytes) -> float:
     ],
     ids=[*(unit.decode() for unit in UNITS), "lines", "nested"],
 )
+@pytest.mark.no_cover  # the tracer takes as long as the parser
 def test_time_is_linear_in_the_input(make: Callable[[int], bytes]) -> None:
     gc.collect()
     small, large = _seconds(make(32_000)), _seconds(make(256_000))
@@ -103,11 +104,13 @@ def test_time_is_linear_in_the_input(make: Callable[[int], bytes]) -> None:
     assert large < 24 * max(small, 0.001)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("unit", [b"(", b"x ", b"by (y [192.0.2.7]) "])
 def test_a_line_of_a_megabyte_is_read(unit: bytes) -> None:
     assert len(judge(_repeat(unit)(1_000_000)).hops) == 1
 
 
+@pytest.mark.no_cover
 def test_ten_thousand_lines_are_read() -> None:
     line = b"Received: from h (r.example [192.0.2.7]) by mx (Postfix) with SMTP id A1; x\r\n"
     assert len(judge(line * 10_000).hops) == 10_000

@@ -147,6 +147,7 @@ NOTHING = "x"
 
 @pytest.mark.parametrize("program", TEMPLATES)
 @settings(max_examples=300)
+@pytest.mark.no_cover  # other tests reach every line, and the tracer takes as long as the parser
 @given(helo=CHOSEN, other=CHOSEN, sender=CHOSEN, recipient=CHOSEN)
 def test_nothing_that_a_sender_chose_tells_how_he_came(
     program: str, helo: str, other: str, sender: str, recipient: str
@@ -183,6 +184,7 @@ _ADDRESSED = re.compile(r"<(?:u@example\.org|x@example\.net)>")
 
 
 @settings(max_examples=1000)
+@pytest.mark.no_cover
 @given(line=st.sampled_from(GREETED), helo=CHOSEN, mailbox=CHOSEN)
 def test_of_no_known_program_a_greeting_or_a_mailbox_changes_the_way(
     line: str, helo: str, mailbox: str
