@@ -65,7 +65,6 @@ class _Kit:
     settings: Probes
     resolver: Resolver
     operation: Callable[[str], Operation]
-    mail_waits_s: float
 
 
 #: What needs CAP_NET_RAW.
@@ -88,10 +87,7 @@ _MAKERS: dict[str, Callable[[_Kit], Probe]] = {
     ),
     "ping": lambda kit: PingProbe(kit.settings.ping.limit_s, kit.operation("ping")),
     "osdetect": lambda kit: OsDetectProbe(
-        kit.settings.osdetect.limit_s,
-        kit.settings.osdetect.ipv6,
-        kit.operation("osdetect"),
-        kit.mail_waits_s,
+        kit.settings.osdetect.limit_s, kit.settings.osdetect.ipv6, kit.operation("osdetect")
     ),
 }
 
@@ -136,16 +132,14 @@ def operations_at_once(settings: Settings, askers: int) -> Mapping[str, int]:
 
 
 def probes(
-    settings: Settings,
-    operation: Callable[[str], Operation] = _OPERATIONS.__getitem__,
-    mail_waits_s: float = math.inf,
+    settings: Settings, operation: Callable[[str], Operation] = _OPERATIONS.__getitem__
 ) -> tuple[Probe, ...]:
     """The probes that are switched on, in order of cost.
 
     *operation* gives what needs CAP_NET_RAW by its name: done in this process, or handed to one
-    that has the privilege.  *mail_waits_s* is how long a mail, if one does, waits for them.
+    that has the privilege.
     """
-    kit = _Kit(settings.probe, Resolver(settings.probe.nameservers), operation, mail_waits_s)
+    kit = _Kit(settings.probe, Resolver(settings.probe.nameservers), operation)
     return tuple(make(kit) for name, make in _MAKERS.items() if _is_on(settings.probe, name))
 
 

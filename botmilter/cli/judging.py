@@ -47,8 +47,7 @@ def judge(
 ) -> Judge:
     """*trust* beside the configured; not *probing*: no probe takes part, *from_store*: those that
     the store remembers, and no packet."""
-    waits_s = chosen.budget.per_mail_s if budget_s is None else budget_s
-    probes = build.probes(chosen, mail_waits_s=waits_s) if probing or from_store else ()
+    probes = build.probes(chosen) if probing or from_store else ()
     machine = build.machine(chosen, probes)
     believed = replace(chosen.trust, networks=(*chosen.trust.networks, *trust))
     policy = machine.policy(chosen, budget_s)

@@ -131,8 +131,7 @@ def _query(chosen: Settings, store: Store) -> QueryService | None:
 
 
 def _answer(chosen: Settings, client: PrivilegedClient, store: Store) -> Answer:
-    probes = build.probes(chosen, client.operation, chosen.budget.per_mail_s)
-    machine = build.machine(chosen, probes, shared=store)
+    machine = build.machine(chosen, build.probes(chosen, client.operation), shared=store)
     _keep_up(machine.memory)
     return Answers(machine, chosen)
 
@@ -155,7 +154,7 @@ def _judge(
     store: Store,
 ) -> Judge:
     journal = Journal(chosen.budget.per_mail_s)
-    probes = build.probes(chosen, client.operation, chosen.budget.per_mail_s)
+    probes = build.probes(chosen, client.operation)
     machine = build.machine(chosen, probes, shared=store, recorder=journal)
     policy = machine.policy(chosen, workers=_worker_count(chosen.milter.workers))
     header = chosen.header

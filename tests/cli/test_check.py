@@ -44,7 +44,7 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> list[FakeProbe]:
     """What ``check`` finds as its probes; a test fills it."""
     found: list[FakeProbe] = []
 
-    def fakes(settings: Settings, **_: object) -> tuple[FakeProbe, ...]:
+    def fakes(settings: Settings) -> tuple[FakeProbe, ...]:
         return tuple(found)
 
     monkeypatch.setattr(build, "probes", fakes)

@@ -26,7 +26,7 @@ def probes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[FakeProbe, 
         FakeProbe("osdetect", [Signal("os.unix", detail="Linux")], wants_life=True),
     )
 
-    def fakes(settings: Settings, **_: object) -> tuple[FakeProbe, ...]:
+    def fakes(settings: Settings) -> tuple[FakeProbe, ...]:
         return found
 
     monkeypatch.setattr(build, "probes", fakes)

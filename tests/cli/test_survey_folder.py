@@ -34,7 +34,7 @@ def probe() -> FakeProbe:
 def _quiet_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, probe: FakeProbe) -> None:
     """Not this machine's configuration; *probe* is the only one there is."""
 
-    def fakes(settings: Settings, **_: object) -> tuple[FakeProbe, ...]:
+    def fakes(settings: Settings) -> tuple[FakeProbe, ...]:
         return (probe,)
 
     monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")

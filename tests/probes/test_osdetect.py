@@ -8,9 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 
 import nmap
@@ -21,9 +19,6 @@ from botmilter.errors import SetupError
 from botmilter.model import IPAddress, Observation, Status, Target
 from botmilter.probes import osdetect
 from botmilter.probes.osdetect import OsDetectProbe
-from tests.lab import worlds
-from tests.lab.host import FILTERED, OPEN, Host
-from tests.lab.lab import Lab
 
 HERE = ip_address("127.0.0.1")
 WINDOWS_XP = {
@@ -223,60 +218,3 @@ def test_ipv6_is_left_alone_unless_switched_on() -> None:
     off = OsDetectProbe(10.0, False, scan).measure(target, Deadline.after(5))
     on = OsDetectProbe(10.0, True, scan).measure(target, Deadline.after(5))
     assert (off.status, on.status, len(asked)) == (Status.SKIPPED, Status.ANSWERED, 1)
-
-
-@pytest.mark.parametrize(
-    ("mail_waits_s", "limit_s", "scans"),
-    [
-        (5.0, 15.0, [15.0]),  # the eight ports fit
-        (3.0, 15.0, [3.0, 15.0]),
-        (1.0, 15.0, [15.0]),  # nothing fits
-        (3.0, 6.0, [6.0]),  # no room for both
-    ],
-)
-def test_a_mail_that_waits_briefly_is_answered_first(
-    mail_waits_s: float, limit_s: float, scans: list[float]
-) -> None:
-    asked: list[float] = []
-
-    def scan(ip: IPAddress, limit_s: float) -> dict[str, object]:
-        asked.append(round(limit_s, 1))
-        return scan_says(False)
-
-    probe = OsDetectProbe(limit_s, False, scan, mail_waits_s)
-    probe.measure(Target(HERE), Deadline.after(limit_s))
-    assert asked == scans
-
-
-def test_what_fails_in_a_hurry_is_tried_at_leisure() -> None:
-    def scan(ip: IPAddress, limit_s: float) -> dict[str, object]:
-        if limit_s < 4.0:
-            raise SetupError("nmap was not done within 3.0 s")
-        return scan_says(False)
-
-    probe = OsDetectProbe(15.0, False, scan, 3.0)
-    assert probe.measure(Target(HERE), Deadline.after(15)).status is Status.ANSWERED
-
-
-RELAY = replace(worlds.MAIL_SERVER, ip=IPv4Address("198.18.92.1"), other_ports=FILTERED)
-PC = Host(IPv4Address("198.18.92.2"), worlds.XP, {445: OPEN}, other_ports=FILTERED)
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab((RELAY, PC)) as running:
-        yield running
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("host", "ports", "signal"),
-    [(RELAY, "25", "os.unix"), (PC, osdetect.PORTS, "os.client")],
-)
-def test_in_a_hurry_port_25_is_asked_alone_and_the_others_where_it_is_mute(
-    lab: Lab, host: Host, ports: str, signal: str
-) -> None:
-    probe, target = OsDetectProbe(15.0, False, osdetect.scan, 3.0), Target(host.ip)
-    seen = probe.measure(target, Deadline.after(15))
-    assert seen.facts["ports"].keys() == set(ports.split(","))
-    assert [one.name for one in probe.interpret(seen, target)] == [signal]
