@@ -157,6 +157,8 @@ class App:
     def mail(self, ctx: Context, sender: bytes, *_: bytes) -> int:
         connection = self._connection(ctx)
         connection.begin_mail(sender)
+        if self._start == "connect" and connection.begun is None:  # not its first mail
+            self._begin(ctx, connection)
         return connection.reply
 
     def data(self, ctx: Context) -> int:

@@ -9,8 +9,9 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from botmilter.clock import Deadline
@@ -122,10 +123,21 @@ def _wait(child: Child) -> None:
 
 
 def end(child: Child) -> None:
-    """Kill it, if it lives."""
+    """Kill it, if it lives, and the programs that it runs, each of which leads a group."""
     if child.pid:
+        for pid in _started_by(child.pid):
+            with suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
         os.kill(child.pid, signal.SIGKILL)
         os.waitpid(child.pid, 0)
         child.pid = 0
     if child.control is not None:
         child.control.close()
+
+
+def _started_by(pid: int) -> list[int]:
+    """The children of all its threads, as proc(5) lists them; none where the kernel does not."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    with suppress(OSError):
+        return [int(one) for children in lists for one in children.read_text().split()]
+    return []

@@ -258,6 +258,16 @@ def test_a_mail_is_judged_whenever_judging_starts(
 
 
 @pytest.mark.parametrize("when", ["connect", "data", "headers"])
+def test_the_second_mail_of_a_connection_is_begun_early_too(
+    start: Callable[..., Filter], when: str
+) -> None:
+    with start(start=when).mta() as mta:
+        mta.connect()
+        mta.helo()
+        assert [verdict(mta.deliver(Mail()))["begun"] for _ in range(2)] == [True, True]
+
+
+@pytest.mark.parametrize("when", ["connect", "data", "headers"])
 def test_nothing_begins_early_for_a_client_that_is_known(
     start: Callable[..., Filter], when: str
 ) -> None:

@@ -6,13 +6,15 @@ import errno
 import json
 import os
 import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from botmilter.clock import Deadline
 from botmilter.errors import SetupError
-from botmilter.milter.children import Child, start
+from botmilter.milter.children import Child, end, listen_for_ready, start
 from botmilter.milter.daemon import Daemon
 from botmilter.milter.worker import Worker
 from tests.milter.filter import load
@@ -60,3 +62,25 @@ def test_a_worker_that_can_be_told_nothing_any_more_ends() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 70
     control.close()
     ours.close()
+
+
+def test_a_process_that_is_killed_takes_its_programs_with_it(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+
+    def run_nmap(control: socket.socket) -> int:
+        with subprocess.Popen(["sleep", "60"], process_group=0) as nmap:
+            pid_file.write_text(str(nmap.pid))
+            control.send(b"r")
+        return 0
+
+    child = Child(run_nmap, "prober")
+    assert start(child, lambda: None)
+    while not child.is_ready:
+        listen_for_ready([child], Deadline.after(5.0))
+    nmap = Path(f"/proc/{pid_file.read_text()}/stat")
+    assert nmap.exists()
+    end(child)
+    deadline = Deadline.after(5.0)
+    while nmap.exists() and nmap.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert not deadline.is_over
+        time.sleep(0.02)
