@@ -44,7 +44,7 @@ class Budget(Table):
     per_mail_s: Seconds = 5.0
     """Longest a mail waits for its verdict; hard."""
     under_load_s: Seconds = 1.0
-    """The same while more than load_mails wait at once."""
+    """The same while load_mails or more wait at once."""
     load_mails: Annotated[int, Field(ge=1, le=100_000)] = 50
     """From how many waiting mails on, in all workers together, under_load_s holds."""
 

@@ -12,7 +12,7 @@ where they hold ``@ : / %``.  A sentinel gets no password.
 
 Every key begins with ``botmilter:`` and ends by itself, but for one hash, ``botmilter:notices``,
 which has the list of opt-outs and the version of all this.  Values carry their expiry as well, so
-that a host whose clock is behind sees what the others see.  Nothing waits longer than
+that a host whose clock is behind sees what the others see.  Nobody waits longer than twice
 ``TIMEOUT_S`` for an answer: a stalled Redis must not hold a mail.
 """
 

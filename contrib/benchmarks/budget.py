@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure(
     folder: Path, lab: Lab, generator: kit.Generator, given: Any, hangs: str, load_mails: int
 ) -> dict[str, Any]:
-    """*load_mails* is from how many waiting mails on, in a worker, under_load_s holds."""
+    """From *load_mails* waiting mails on, in all workers together, under_load_s holds."""
     place = folder / "milter"
     settings = {
         **_UNLIMITED,
