@@ -123,6 +123,7 @@ class Memory:
         self._is_full = False
         self._noticed = Noticed(store, self._forget_copies)
         self._held_since: dict[str, float] = {}
+        self._claims: set[str] = set()
         self.refused_by_rate = 0
         """Measurements not made for a rate limit's sake, since the start."""
         self.errors = 0
@@ -208,6 +209,7 @@ class Memory:
             if deadline.is_over:
                 return False
             time.sleep(deadline.left(CLAIM_POLL_S))
+        self._claims.add(key)
         return True
 
     def is_opted_out(self, ip: IPAddress) -> bool:
@@ -272,7 +274,14 @@ class Memory:
         )
 
     def release(self, key: str) -> None:
+        self._claims.discard(key)
         self._ask_store(lambda: self._store.release(key), None, takes_room=False)
+
+    def close(self) -> None:
+        """Give back what is still claimed: this process ends, and what it measures comes to
+        nothing.  Waits for the store."""
+        for key in list(self._claims):
+            self.release(key)
 
     def _ask_store(self, ask: Callable[[], T], otherwise: T, takes_room: bool = True) -> T:
         """What *ask* returns, or *otherwise* while the store does not work.

@@ -126,6 +126,17 @@ def test_a_claim_held_elsewhere_is_waited_for_no_longer_than_said() -> None:
     assert 0.2 <= time.monotonic() - started < 1.0
 
 
+def test_at_its_end_a_process_gives_back_what_it_has_claimed() -> None:
+    store = MemoryStore(10)
+    memory = Memory(MemoryStore(10), store, LIFETIMES, RATES)
+    assert [memory.claim(key, 60) for key in ("a", "b")] == [True, True]
+    memory.release("a")
+    assert store.claim("a", 60)
+    memory.close()
+    assert store.claim("b", 60)
+    assert not store.claim("a", 60)  # another's by now
+
+
 class Full(MemoryStore):
     """Answers and takes nothing, like a Redis at its maxmemory."""
 

@@ -179,7 +179,12 @@ def _judge(
         tally,
     )
     _in_background(reporter.run)
-    return RecordedJudge(judge, journal, reporter.close)
+
+    def close() -> None:
+        machine.memory.close()
+        reporter.close()
+
+    return RecordedJudge(judge, journal, close)
 
 
 def _keep_up(memory: Memory, purge_more: Callable[[], None] = lambda: None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from botmilter.store.sqlite import SqliteStore
 from tests.cli.test_run import RUN, TROUBLE_LIMIT_S, configuration
 from tests.fakes.mta import send_one
 from tests.lab.mta import open_folder
@@ -131,13 +133,31 @@ def test_mail_under_way_is_not_disturbed(running: Running) -> None:
     assert lost == []
 
 
+def test_what_was_being_measured_is_free_for_the_next_workers(
+    running: Running, tmp_path: Path
+) -> None:
+    lab = 'nameservers = ["127.0.0.1"]\nallow_networks = ["198.18.0.0/15"]'
+    running.change("[trust]", f"[budget]\nper_mail_s = 1.0\n[probe]\n{lab}\n[trust]")
+    running.change("[probe.rdns]\nenabled = false", "[probe.rdns]\nlimit_s = 60")
+    running.change('kind = "memory"', f'path = "{tmp_path}/store.sqlite"')
+    assert running.reload().returncode == 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute_resolver:
+        mute_resolver.bind(("127.0.0.1", 53))
+        send_one(str(running.socket), ip="198.18.7.12")
+        store = SqliteStore(tmp_path / "store.sqlite")
+        assert not store.claim("rdns 198.18.7.12", 100.0)
+        assert running.reload().returncode == 0
+        wait_until(lambda: store.claim("rdns 198.18.7.12", 100.0), "the old worker's claim")
+        store.close()
+
+
 def test_without_a_filter_it_says_so(tmp_path: Path) -> None:
     config = tmp_path / "botmilter.toml"
-    for socket, message in (
+    for place, message in (
         (f"unix:{tmp_path}/none", "is botmilter running"),
         ("inet:8891@127.0.0.1", "--pid"),
     ):
-        config.write_text(f'[milter]\nsocket = "{socket}"\n')
+        config.write_text(f'[milter]\nsocket = "{place}"\n')
         done = subprocess.run(
             [*RELOAD, "--config", str(config)], capture_output=True, text=True, check=False
         )
