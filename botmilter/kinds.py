@@ -96,9 +96,10 @@ def host_address(given: object) -> object:
 
 
 def socket(given: str) -> str:
-    if re.fullmatch(r"unix:/.+|inet6?:\d{1,5}@[^@\s]+", given):
+    found = re.fullmatch(r"unix:/.+|inet6?:([0-9]{1,5})@[^@\s]+", given)
+    if found and 0 < int(found[1] or 1) < 65536:
         return given
-    raise ValueError("unix:/PATH, inet:PORT@HOST or inet6:PORT@HOST")
+    raise ValueError("unix:/PATH, inet:PORT@HOST or inet6:PORT@HOST, PORT from 1 to 65535")
 
 
 def query_socket(given: str) -> str:

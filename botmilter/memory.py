@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -195,7 +196,8 @@ class Memory:
                 store.forget(self._held_by.probes, seen.key)
             self._held_since[seen.key] = seen.taken_at
             if len(self._held_since) > _CHANGES_AT_MOST:
-                self._held_since.pop(next(iter(self._held_since)), None)
+                with suppress(StopIteration, RuntimeError):  # other threads empty and fill it
+                    self._held_since.pop(next(iter(self._held_since)), None)
         holder = Observation(_HOLDER, seen.key, Status.ANSWERED, {"holder": now_held})
         where.put(replace(holder, taken_at=seen.taken_at), self._lifetimes.longest_s)
 

@@ -15,12 +15,14 @@ between them the mails themselves, those of known hosts among them, find the pro
 Daemon threads rather than ``ThreadPoolExecutor``: with one hung job the executor held the
 interpreter's exit for the job's 6.2 s, a daemon thread let go in 0.14 s; and its queue has no
 bound.  Knows no mail and no score.  All methods are safe to be called from any thread; none
-blocks.  Jobs must not raise: what they throw ends in ``threading.excepthook``.
+blocks.  Jobs should not raise: what they throw ends in ``threading.excepthook``, and their callers
+get what stands for a job that was not done.
 """
 
 from __future__ import annotations
 
 import heapq
+import logging
 import threading
 import time
 from collections import deque
@@ -31,6 +33,8 @@ from enum import IntEnum
 from typing import Generic, NamedTuple, TypeVar
 
 from botmilter.clock import Deadline
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -191,12 +195,13 @@ class Scheduler(Generic[T]):
             self._next = Deadline.after(BREATH_S)
 
     def _fly(self, flight: _Flight[T]) -> None:
+        result = self._undone
         try:
             result = flight.job()
         finally:
             with self._lock:
                 del self._flights[flight.key]
-        flight.land(result)
+            flight.land(result)
 
 
 class LaneState(NamedTuple):
@@ -274,4 +279,7 @@ class _Timers:
                     due = self._heap[0][0] - time.monotonic() if self._heap else None
                     self._changed.wait(due)
                 _, _, call = heapq.heappop(self._heap)
-            call()
+            try:
+                call()
+            except Exception:
+                log.exception("what was to be done by now failed: a bug, please report")

@@ -97,6 +97,7 @@ networks = ["10.0.0.0/8", "192.0.2.1/24"]
         ("milter.workers = true", 'expected "auto" or a whole number from 1 to 256, got true'),
         ("milter.workers = 0", 'expected "auto" or a whole number from 1 to 256, got 0'),
         ("milter.socket = '/run/x'", "expected unix:/PATH, inet:PORT@HOST or inet6:PORT@HOST"),
+        ("milter.socket = 'inet:70000@127.0.0.1'", "PORT from 1 to 65535"),
         ("milter.socket_mode = '999'", "expected an octal mode"),
         ("milter.socket_mode = 660", "expected text in quotes, got 660"),
         ("trust.networks = '10.0.0.0/8'", "expected a list, in brackets"),

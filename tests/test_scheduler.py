@@ -216,17 +216,28 @@ def test_a_job_that_raises_costs_neither_its_key_nor_the_lane(
     told = threading.Event()
     monkeypatch.setattr(threading, "excepthook", lambda _: told.set())
     scheduler: Scheduler[str] = Scheduler({"lane": 1}, 100, "undone")
-    _, done, arrived = collector()
+    results, done, arrived = collector()
 
     def broken() -> str:
         raise RuntimeError("a bug")
 
-    scheduler.submit("lane", "host", broken, done)
-    deadline = time.monotonic() + WAIT_S
-    while not arrived.acquire(timeout=0.01) and time.monotonic() < deadline:
-        scheduler.submit("lane", "host", lambda: "x", done)
-    assert time.monotonic() < deadline
+    for job in (broken, lambda: "x"):
+        scheduler.submit("lane", "host", job, done)
+        assert arrived.acquire(timeout=WAIT_S)
+    assert results == ["undone", "x"]
     assert told.wait(WAIT_S)
+
+
+def test_a_later_call_that_raises_keeps_no_other_from_its_time() -> None:
+    scheduler: Scheduler[str] = Scheduler({}, 0, "undone")
+    came = threading.Event()
+
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    scheduler.later(0.01, broken)
+    scheduler.later(0.02, came.set)
+    assert came.wait(WAIT_S)
 
 
 def test_later_calls_come_though_the_machine_had_no_thread_at_first(

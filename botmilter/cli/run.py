@@ -32,6 +32,7 @@ from botmilter.milter.query import Answer, Limits
 from botmilter.milter.reporting import RecordedJudge, Reporter
 from botmilter.notices import LOOK_EVERY_S
 from botmilter.store.base import Store
+from botmilter.store.sqlite import SqliteStore
 from botmilter.store.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,12 @@ def service(chosen: Settings) -> Service:
 
 
 def _require_known_version(store: Store) -> None:
-    """Raises NewerStoreError.  A store that is away now may be there later."""
+    """Raises NewerStoreError.  A store that is away now may be there later.
+
+    A file that is not there yet is left to the workers: made by root they could not write to it.
+    """
+    if isinstance(store, SqliteStore) and not store.path.exists():
+        return
     try:
         store.notices()
     except NewerStoreError:

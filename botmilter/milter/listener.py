@@ -76,9 +76,11 @@ def _remove_stale(path: Path, table: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
-        except OSError:
+        except ConnectionRefusedError:
             path.unlink()
             return
+        except OSError as error:
+            raise SetupError(f"{path} exists and cannot be tried: {error.strerror}") from None
     raise SetupError(f"another filter listens on {path}: stop it, or choose another socket")
 
 

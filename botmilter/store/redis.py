@@ -317,7 +317,8 @@ def maker(url: str, timeout_s: float = TIMEOUT_S) -> Callable[[], Any]:
     limits: dict[str, Any] = {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
-        "retry": Retry(NoBackoff(), 1),  # once: a connection that a restart has closed
+        # once: a connection that a restart has closed; no answer in time may still be a count
+        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
     }
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")

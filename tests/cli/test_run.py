@@ -170,3 +170,10 @@ def test_it_does_not_start_on_a_store_of_a_newer_version(config: Path, tmp_path:
     )
     assert done.returncode == 69, done.stderr
     assert "written by a newer botmilter (schema 99" in done.stderr
+
+
+def test_a_file_of_the_store_is_left_to_the_workers_to_make(tmp_path: Path) -> None:
+    """Made by the parent it would be root's."""
+    file = tmp_path / "store.sqlite"
+    run._require_known_version(SqliteStore(file))
+    assert not file.exists()

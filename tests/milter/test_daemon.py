@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from botmilter.errors import SetupError
+from botmilter.milter import listener
 from tests.fakes.mta import Delivery, Mail, Mta, send_one
 from tests.milter.conftest import Filter, exists, verdict, wait_until
 
@@ -164,6 +166,15 @@ def test_the_socket_of_a_killed_daemon_is_replaced(start: Start, tmp_path: Path)
         stale.bind(str(tmp_path / "milter.sock"))
         stale.listen()
     verdict(start().send())
+
+
+def test_a_socket_that_cannot_be_tried_is_left_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "milter.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as others:
+        others.bind(str(path))
+        with pytest.raises(SetupError, match="cannot be tried"):
+            listener.listen(f"unix:{path}", 0o660, "", "", "milter")
+    assert path.exists()
 
 
 def test_a_second_daemon_on_a_live_socket_says_so(start: Start) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -238,6 +241,30 @@ def test_a_killed_redis_is_an_error_at_once_and_its_restart_is_found(
     with redis(tmp_path, port):
         assert store.get("rdns", "198.18.7.12", time.time()) is None
         assert works(store)
+
+
+def test_what_was_not_answered_in_time_is_not_asked_again() -> None:
+    """It may have been counted all the same."""
+    connections = []
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connections.append(mute.accept()[0])
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        store = RedisStore(f"redis://127.0.0.1:{mute.getsockname()[1]}")
+        started = time.monotonic()
+        with pytest.raises(StoreError):
+            store.count("k", 60.0, time.time())
+        took_s = time.monotonic() - started
+        mute.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+    for one in connections:
+        one.close()
+    assert (len(connections), took_s < 2 * TIMEOUT_S) == (1, True)
 
 
 def test_a_stalled_redis_holds_nobody_and_the_cache_goes_on(tmp_path: Path, opened: Opener) -> None:
