@@ -225,10 +225,12 @@ class Desk:
         try:
             data = json.loads(text)
             if "failed" in data:
+                self._drop(ip)  # who goes on with --resume has it measured anew
                 raise SetupError(f"a worker could not measure {ip}: {data['failed']}")
             seen = tuple(Observation.from_json(one) for one in data["observations"])
             return Record(self.run, float(data["began_at"]), self.host(ip), seen, {"why": ""})
         except (KeyError, TypeError, ValueError) as error:
+            self._drop(ip)
             raise SetupError(f"a worker of another version? {ip}: {error!r}") from None
 
 
