@@ -226,7 +226,7 @@ def guard(settings: Settings) -> ProbeGuard:
 
 def lifetimes(settings: StoreSettings) -> Lifetimes:
     own = {
-        probe: lifetimes(settings.model_copy(update={**its.set, "lifetimes": {}}))
+        probe: lifetimes(settings.model_copy(update={**its.given, "lifetimes": {}}))
         for probe, its in settings.lifetimes.items()
     }
     return Lifetimes(

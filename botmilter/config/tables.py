@@ -16,7 +16,17 @@ from pydantic import (
 
 from botmilter import kinds
 from botmilter.config.probing import Probe, Probes
-from botmilter.config.values import Names, Networks, Relays, Seconds, Table, Weights
+from botmilter.config.values import (
+    Days,
+    MinutesOfBlame,
+    MinutesOfDoubt,
+    Names,
+    Networks,
+    Relays,
+    Seconds,
+    Table,
+    Weights,
+)
 from botmilter.model import Trust
 from botmilter.profiles import PROFILES
 
@@ -68,10 +78,6 @@ class TrustTable(Table):
     """Origins never judged and never probed."""
 
 
-Days = Annotated[float, Field(gt=0, le=365)]
-MinutesOfBlame = Annotated[float, Field(gt=0, le=60)]
-MinutesOfDoubt = Annotated[float, Field(gt=0, le=1440)]
-
 _PROBES = frozenset(
     name for name, field in Probes.model_fields.items() if isinstance(field.default, Probe)
 )
@@ -90,7 +96,8 @@ class Lifetimes(Table):
     failed_s: Seconds | None = None
 
     @property
-    def set(self) -> dict[str, float]:
+    def given(self) -> dict[str, float]:
+        """Those that are not the store's, by key."""
         return self.model_dump(exclude_none=True)
 
 

@@ -11,6 +11,9 @@ from botmilter import kinds
 from botmilter.model import IPAddress, IPNetwork
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+Days = Annotated[float, Field(gt=0, le=365)]
+MinutesOfBlame = Annotated[float, Field(gt=0, le=60)]
+MinutesOfDoubt = Annotated[float, Field(gt=0, le=1440)]
 Limit = Annotated[Seconds, Field(description="Longest one measurement may take.")]
 AtOnce = Annotated[
     int, Field(ge=1, le=1000, description="Measurements at the same time, in each process.")

@@ -180,7 +180,12 @@ class Desk:
                 for ip, text in facts:
                     if ip in wanted:
                         wanted.discard(ip)
-                        yield self._record(ip, text)
+                        try:
+                            record = self._record(ip, text)
+                        except SetupError:
+                            self._drop(ip)  # --resume has it measured anew
+                            raise
+                        yield record
                     self._drop(ip)
                 waiting.note(bool(facts))
                 self._send(unsent, wanted, session)
@@ -225,12 +230,10 @@ class Desk:
         try:
             data = json.loads(text)
             if "failed" in data:
-                self._drop(ip)  # who goes on with --resume has it measured anew
                 raise SetupError(f"a worker could not measure {ip}: {data['failed']}")
             seen = tuple(Observation.from_json(one) for one in data["observations"])
             return Record(self.run, float(data["began_at"]), self.host(ip), seen, {"why": ""})
         except (KeyError, TypeError, ValueError) as error:
-            self._drop(ip)
             raise SetupError(f"a worker of another version? {ip}: {error!r}") from None
 
 
