@@ -1,10 +1,9 @@
 """The embedded store: one SQLite file in WAL mode, shared by all processes of this machine.
 
-Survives ``kill -9`` (WAL); a file that SQLite calls malformed is set aside as
-``NAME.corrupt-UNIXTIME`` and a new one begun, because a cache is worth less than the mail that
-waits for it.  One connection a process behind a lock: a connection for each mail cost 423 us, a
-select on a shared one 25.  Never waits longer than ``BUSY_MS`` for another process's write, and
-``TURN_S`` for the other threads of its own.
+Survives ``kill -9`` (WAL); one that is broken is begun anew (:mod:`botmilter.store.corrupt`).  One
+connection a process behind a lock: a connection for each mail cost 423 us, a select on a shared
+one 25.  Never waits longer than ``BUSY_MS`` for another process's write, and ``TURN_S`` for the
+other threads of its own.
 
 The connection is opened at first use, so that an object made before ``fork()`` is harmless.
 """
@@ -23,7 +22,7 @@ from pathlib import Path
 from botmilter.clock import Deadline
 from botmilter.errors import NewerStoreError, StoreError
 from botmilter.model import IPNetwork, Observation
-from botmilter.store import stored
+from botmilter.store import corrupt, stored
 from botmilter.store.base import Notices, OptOut, Row, Window
 
 log = logging.getLogger(__name__)
@@ -90,9 +89,6 @@ _CLAIMS_AND_COUNTS = (
     ("SELECT CAST(key AS BLOB) FROM counts", "DELETE FROM counts WHERE key = CAST(? AS TEXT)"),
 )
 
-#: What SQLite says of a file that it cannot read as a database of its own.
-_CORRUPT = ("malformed", "not a database", "disk image")
-
 
 class SqliteStore:
     """The store in the file *path*, whose directory must exist and be writable."""
@@ -103,7 +99,7 @@ class SqliteStore:
         self._claimed: dict[str, float] = {}
         """Until when we hold each claim, which tells ours from another's."""
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None  # of the connection: device and inode
+        self._opened: corrupt.Identity | None = None
 
     def get(self, probe: str, key: str, now: float) -> Observation | None:
         with self._open() as db:
@@ -182,6 +178,7 @@ class SqliteStore:
         with self._open() as db:
             db.execute("DELETE FROM claims WHERE until <= ?", (now,))
             db.execute("DELETE FROM counts WHERE until <= ?", (now,))
+        corrupt.drop_old(self.path, now, keep_s)
         return dropped
 
     def _shorten(self, db: sqlite3.Connection, keep_s: float) -> None:
@@ -312,7 +309,7 @@ class SqliteStore:
                 time.sleep(_BUSY_LOOK_S)
 
     def _connect(self) -> sqlite3.Connection:
-        self._file = _file(self.path)
+        self._opened = corrupt.identity(self.path)
         db = sqlite3.connect(
             self.path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False
         )
@@ -330,7 +327,7 @@ class SqliteStore:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.executescript(_SCHEMA)
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            self._file = _file(self.path)
+            self._opened = corrupt.identity(self.path)
         except (sqlite3.Error, StoreError):
             db.close()
             raise
@@ -341,29 +338,11 @@ class SqliteStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        if any(word in str(error) for word in _CORRUPT) and _file(self.path) == self._file:
-            self._set_aside(error)
-
-    def _set_aside(self, error: sqlite3.Error) -> None:
-        """Not where another process has done so: the file of that name is a new one by then."""
-        aside = self.path.with_name(f"{self.path.name}.corrupt-{int(time.time())}")
-        with contextlib.suppress(OSError):  # another was quicker, or we may not
-            self.path.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-            log.warning("store %s: %s: set aside as %s, begun anew", self.path, error, aside.name)
+        corrupt.set_aside(self.path, self._opened, error)
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
     return "locked" in str(error)
-
-
-def _file(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from botmilter.counters import Taken
 from botmilter.errors import StoreError
 from botmilter.model import IPNetwork
+from botmilter.store import corrupt
 
 SLOT_S = 600
 ORIGINS_KEPT = 50
@@ -122,6 +123,7 @@ class SqliteTally:
         self.path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._opened: corrupt.Identity | None = None
 
     def add(self, pending: Pending) -> None:
         with self._open() as db, db:
@@ -181,6 +183,7 @@ class SqliteTally:
                 " AS place FROM tallies WHERE slot < ? AND word GLOB ?) WHERE place > ?)",
                 (slot, f"{ORIGIN} *", ORIGINS_KEPT),
             )
+        corrupt.drop_old(self.path, now, keep_s)
 
     def close(self) -> None:
         with self._lock:
@@ -199,16 +202,24 @@ class SqliteTally:
                 if self._connection is not None:
                     self._connection.close()
                     self._connection = None
+                if isinstance(error, sqlite3.Error):
+                    corrupt.set_aside(self.path, self._opened, error)
                 raise StoreError(f"{self.path}: {error}") from error
 
     def _connect(self) -> sqlite3.Connection:
+        self._opened = corrupt.identity(self.path)
         db = sqlite3.connect(
             self.path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
         )
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        db.execute("PRAGMA synchronous = OFF")  # statistics; the process may be killed all the same
-        db.executescript(_SCHEMA)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            db.execute("PRAGMA synchronous = OFF")  # statistics; and a kill loses nothing
+            db.executescript(_SCHEMA)
+            self._opened = corrupt.identity(self.path)
+        except sqlite3.Error:
+            db.close()
+            raise
         return db
 
 

@@ -21,6 +21,7 @@ from botmilter.errors import StoreError
 from botmilter.model import Observation, Status
 from botmilter.store.base import OptOut, Window
 from botmilter.store.sqlite import BUSY_MS, SCHEMA_VERSION, SqliteStore
+from botmilter.store.tally import SqliteTally
 
 SEEN = Observation("rdns", "198.18.7.12", Status.ANSWERED, {"names": []})
 
@@ -119,6 +120,29 @@ def test_a_corrupt_file_is_set_aside_and_a_new_one_begun(
     store.put(SEEN, 60)
     assert store.get("rdns", "198.18.7.12", 0.0) == SEEN
     assert len(list(tmp_path.glob("s.db.corrupt-*"))) == 1
+
+
+def test_what_was_set_aside_stays_no_longer_than_what_is_stored(
+    opened: Opener, tmp_path: Path
+) -> None:
+    now = time.time()
+    for age_s in (50, 150):
+        (tmp_path / f"s.db.corrupt-{now - age_s:.0f}").write_bytes(b"x")
+    (tmp_path / "s.db.corrupt-by-hand").write_bytes(b"x")
+    opened(tmp_path / "s.db").purge(now, 100.0)
+    left = {one.name for one in tmp_path.glob("*.corrupt-*")}
+    assert left == {f"s.db.corrupt-{now - 50:.0f}", "s.db.corrupt-by-hand"}
+
+
+def test_a_corrupt_file_of_statistics_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "s.stats.sqlite"
+    path.write_bytes(b"this is no database" * 100)
+    tally = SqliteTally(path)
+    with pytest.raises(StoreError, match="not a database"):
+        tally.rows(0.0)
+    assert tally.rows(0.0) == []
+    tally.close()
+    assert len(list(tmp_path.glob("s.stats.sqlite.corrupt-*"))) == 1
 
 
 def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(
