@@ -42,6 +42,13 @@ class Health:
                 return None
             return f"paused: {self._reason}"
 
+    def try_now(self) -> None:
+        """What was broken answers again, as somebody else has seen: the next caller is an attempt,
+        before the pause is over."""
+        with self._lock:
+            if not self._is_trying:
+                self._paused_until = 0.0
+
     def undecided(self) -> None:
         """The attempt told neither way: the next caller is another."""
         with self._lock:

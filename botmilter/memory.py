@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -40,6 +42,10 @@ AHEAD_AT_MOST_S = 300.0
 
 #: A claim outlives its probe's limit by this much, for what storing the answer takes.
 CLAIM_GRACE_S = 1.0
+
+#: So long a mail that is over its budget waits for the store to count it: ten times what one that
+#: is well takes.
+COUNT_WAIT_S = 0.05
 
 #: In place of a probe's name, for who held an address.
 _HOLDER = "holder"
@@ -219,9 +225,10 @@ class Memory:
         return self._noticed.is_opted_out(ip)
 
     def look(self) -> None:
-        """See what an administrator did; to be called every ``notices.LOOK_EVERY_S`` seconds.
-        Waits for the store."""
-        self._noticed.look()
+        """See what an administrator did, and whether a store that was away has come back; to be
+        called every ``notices.LOOK_EVERY_S`` seconds.  Waits for the store."""
+        if self._noticed.look():
+            self._health.try_now()
 
     def _forget_copies(self) -> None:
         self._held_since.clear()
@@ -254,13 +261,20 @@ class Memory:
         return f"{RATE_LIMIT}: {windows[full].key.removeprefix('rate ')}"
 
     def count_tempfail(self, ip: IPAddress) -> int:
-        """Count one more mail put off from *ip*'s network; how many there were today (UTC)."""
-        return self._count(f"tempfail {site_network(ip)}", _DAY_S)
+        """Count one more mail put off from *ip*'s network; how many there were today (UTC), as far
+        as this process knows where the store does not say it within ``COUNT_WAIT_S``."""
+        key, now = f"tempfail {site_network(ip)}", time.time()
+        answers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
-    def _count(self, key: str, window_s: float) -> int:
-        now = time.time()
-        shared = self._ask_store(lambda: self._store.count(key, window_s, now), None)
-        return shared if shared is not None else self._cache.count(key, window_s, now)
+        def count() -> None:
+            answers.put(self._ask_store(lambda: self._store.count(key, _DAY_S, now), None))
+
+        shared = None
+        if not self.is_local:
+            with suppress(queue.Empty, RuntimeError):  # the latter: the machine gives no thread
+                threading.Thread(target=count, daemon=True).start()
+                shared = answers.get(timeout=COUNT_WAIT_S)
+        return shared if shared is not None else self._cache.count(key, _DAY_S, now)
 
     def purge(self) -> int:
         """Drop what has expired, here and in the store; returns how many.  Waits for the store."""

@@ -37,6 +37,7 @@ class Noticed:
         self._clear = clear
         self._looking = threading.Lock()
         self._looked_at = -LOOK_EVERY_S
+        self._is_away = False
         self._last: Notices | None = None
         self._entries: tuple[OptOut, ...] = ()
         self._networks = NetworkSet(())
@@ -48,16 +49,21 @@ class Noticed:
         """Another after something was forgotten."""
         return self._last.forgotten if self._last is not None else ""
 
-    def look(self) -> None:
-        """See what is new.  Waits for the store; a store out of reach leaves all as it is."""
+    def look(self) -> bool:
+        """See what is new; whether the store answers again after it did not.  Waits for the store;
+        one out of reach leaves all as it is."""
         with self._looking:
             if time.monotonic() - self._looked_at < LOOK_EVERY_S:
-                return
+                return False
+            was_away = self._is_away
             try:
                 self._take(self._store.notices())
+                self._is_away = False
             except StoreError as error:
                 log.debug("notices: %s", error)  # whoever serves mail says it, once
+                self._is_away = True
             self._looked_at = time.monotonic()
+            return was_away and not self._is_away
 
     def is_opted_out(self, ip: IPAddress) -> bool:
         """By the list as last seen.  2 us."""

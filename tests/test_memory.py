@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
@@ -12,6 +13,7 @@ from botmilter.errors import StoreError
 from botmilter.health import FAILURES_TO_PAUSE
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import Observation, Status
+from botmilter.store.base import Notices
 from botmilter.store.memory import MemoryStore
 
 LIFETIMES = Lifetimes(clears_s=1000, accuses_s=100, unknown_s=10, failed_s=5)
@@ -74,7 +76,7 @@ def test_a_store_out_of_reach_does_not_stop_the_purge_of_the_cache() -> None:
 
 
 class Flaky(MemoryStore):
-    """A store that is out of reach while told so."""
+    """A store that is out of reach while told so, and takes its time to count."""
 
     down = True
     asked = 0
@@ -94,6 +96,15 @@ class Flaky(MemoryStore):
         if self.down:
             raise StoreError("connection refused")
         return super().purge(now, keep_s)
+
+    def notices(self) -> Notices:
+        if self.down:
+            raise StoreError("connection refused")
+        return super().notices()
+
+    def count(self, key: str, window_s: float, now: float) -> int:
+        time.sleep(0.7)
+        raise StoreError("database is locked")
 
 
 def test_a_lost_store_is_logged_once_and_so_is_its_return(
@@ -116,6 +127,32 @@ def test_a_lost_store_is_logged_once_and_so_is_its_return(
         "store does not work: connection refused",
         "store works again",
     ]
+
+
+def test_a_store_that_has_come_back_is_asked_again_though_its_pause_is_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("botmilter.notices.LOOK_EVERY_S", 0.0)
+    store = Flaky(10)
+    memory = Memory(MemoryStore(10), store, LIFETIMES, RATES)
+    for _ in range(FAILURES_TO_PAUSE):
+        memory.recall("rdns", "k", lambda _: 0.0)
+    memory.look()
+    store.down = False
+    memory.recall("rdns", "k", lambda _: 0.0)
+    assert store.asked == FAILURES_TO_PAUSE
+    memory.look()
+    memory.recall("rdns", "k", lambda _: 0.0)
+    memory.recall("rdns", "k", lambda _: 0.0)
+    assert store.asked == FAILURES_TO_PAUSE + 2
+
+
+def test_a_mail_that_is_put_off_waits_for_no_store_that_stalls() -> None:
+    memory = Memory(MemoryStore(10), Flaky(10), LIFETIMES, RATES)
+    started = time.monotonic()
+    counted = [memory.count_tempfail(ip_address("198.18.0.1")) for _ in range(2)]
+    assert time.monotonic() - started < 0.6
+    assert counted == [1, 2]
 
 
 def test_a_claim_held_elsewhere_is_waited_for_no_longer_than_said() -> None:
