@@ -202,7 +202,7 @@ class Daemon:
 
         def probe(_: socket.socket) -> int:
             ours.close()
-            self._uplink.only_send()
+            self._uplink.leave()
             return _probe(theirs, service)
 
         def work(number: int, control: socket.socket) -> int:
@@ -223,7 +223,7 @@ class Daemon:
             assert service.query is not None
             assert self._query_listener is not None
             theirs.close()
-            self._uplink.only_send()
+            self._uplink.leave()
             privileged.become(service.user)
             answers = service.query.make_answer(PrivilegedClient(ours))
             desk = query.Desk(self._query_listener, control, answers, service.query.limits)

@@ -111,10 +111,17 @@ class Uplink:
         return 0
 
     def only_send(self) -> None:
-        """In any other child: what is the observer's goes."""
+        """In a child that sends: what is the observer's goes."""
         for one in (self._receiving, *self._listeners.values()):
             if one is not None:
                 one.close()
+
+    def leave(self) -> None:
+        """In a child that sends nothing.  The observer lives as long as somebody could send, and
+        one that was restarted holds the prober's channel: each would keep the other alive."""
+        self.only_send()
+        if self.sending is not None:
+            self.sending.close()
 
     def take_down(self) -> None:
         for one in self._listeners.values():

@@ -22,7 +22,7 @@ from botmilter.milter import metrics
 from botmilter.milter.loopback import is_loopback_name
 from botmilter.milter.observer import Totals
 from tests.fakes.mta import send_one
-from tests.milter.conftest import PATIENCE_S, wait_until
+from tests.milter.conftest import PATIENCE_S, exists, wait_until
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
@@ -158,6 +158,20 @@ def test_an_observer_that_dies_is_replaced_and_no_mail_notices(
     running.mail()
     wait_until(lambda: running.now(MAILS, verdict="unknown") == 1, "the mail of meanwhile")
     running.stop()
+
+
+def test_nothing_is_left_when_the_parent_is_killed_after_it_replaced_the_observer(
+    start: Callable[..., Running],
+) -> None:
+    running = start()
+    first = running.children()[0]
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: first not in running.children(), "the observer to be gone")
+    wait_until(lambda: len(running.children()) == 4, "another in its place")
+    pids = running.children()
+    running.process.kill()
+    running.process.wait(PATIENCE_S)
+    wait_until(lambda: not any(exists(pid) for pid in pids), "the children to end")
 
 
 def test_another_address_at_a_reload_is_refused_and_said(start: Callable[..., Running]) -> None:
