@@ -12,7 +12,6 @@ import click
 
 from botmilter import abuse, mailbox, received
 from botmilter.cli import build, kept
-from botmilter.cli.build import Machine
 from botmilter.cli.common import config_options, json_option, print_json, settings
 from botmilter.config import Settings
 from botmilter.errors import InputError
@@ -93,20 +92,20 @@ def command(
     if (ip is None) == (since is None) or (mail is not None and ip is None):
         raise click.UsageError("expected IP, with or without --mail, or --since")
     chosen = settings(config_file, overrides)
-    machine = build.machine(chosen, build.probes(chosen))
-    host = chosen.header.host or socket.getfqdn()
-    parties = abuse.Parties(sender or f"postmaster@{host}", host, recipient)
+    parties = _parties(chosen, sender, recipient)
     header = _header(mail, _ip(ip), chosen) if mail is not None and ip is not None else b""
     printed = 0
-    for of, verdict, seen in _hosts(chosen, machine, ip, since):
-        text = abuse.report(of, verdict, seen, parties, time.time(), header).as_string()
-        if as_json:
-            print_json(_json(of, verdict, seen, text))
-        else:
-            click.echo(_as_mbox(text) if since is not None else text, nl=False)
+    for reported in _hosts(chosen, ip, since):
+        text = abuse.report(*reported, parties, time.time(), header).as_string()
+        _print(reported, text, as_json, as_mbox=since is not None)
         printed += 1
     if not printed:
         raise SystemExit(NOTHING_TO_REPORT)
+
+
+def _parties(chosen: Settings, sender: str, recipient: str) -> abuse.Parties:
+    host = chosen.header.host or socket.getfqdn()
+    return abuse.Parties(sender or f"postmaster@{host}", host, recipient)
 
 
 def _ip(text: str) -> IPAddress:
@@ -130,10 +129,9 @@ def _header(file: str, ip: IPAddress, chosen: Settings) -> bytes:
 Reported = tuple[IPAddress, Verdict, Sequence[Observation]]
 
 
-def _hosts(
-    chosen: Settings, machine: Machine, ip: str | None, since: float | None
-) -> Iterator[Reported]:
+def _hosts(chosen: Settings, ip: str | None, since: float | None) -> Iterator[Reported]:
     """Those to be reported.  Says of the one that was named why it is not."""
+    machine = build.machine(chosen, build.probes(chosen))
     now = time.time()
     network = kept.network(str(_ip(ip))) if ip is not None else None
     found = False
@@ -159,9 +157,15 @@ def _origin(ip: IPAddress) -> Origin:
     return Origin(OriginWhy.CLIENT, ip, Hop(0, HopSource.CONNECTION, HopKind.RELAY, ip=ip))
 
 
-def _json(
-    ip: IPAddress, verdict: Verdict, seen: Sequence[Observation], text: str
-) -> dict[str, object]:
+def _print(reported: Reported, text: str, as_json: bool, as_mbox: bool) -> None:
+    if as_json:
+        print_json(_json(reported, text))
+    else:
+        click.echo(_as_mbox(text) if as_mbox else text, nl=False)
+
+
+def _json(reported: Reported, text: str) -> dict[str, object]:
+    ip, verdict, seen = reported
     return {
         "ip": str(ip),
         "verdict": verdict.label.value,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from botmilter.cli.judging import Judge
 from botmilter.errors import InputError, SetupError
 from botmilter.model import IPNetwork, Verdict
 from botmilter.net import site_network
+from botmilter.score import Rules
 
 if TYPE_CHECKING:
     from botmilter.tuning import Case, Fit, Quality, Share
@@ -107,23 +108,29 @@ def command(
       $ botmilter tune Maildir/.Spam --ham Maildir/.Archive --trust 192.0.2.0/24
       $ botmilter tune spam.mbox --ham *.mbox --max-false-hits 0.5% --out tuned.toml
     """
-    try:
-        from botmilter import tuning
-    except ImportError as error:
-        problem = f"tune needs scikit-learn (no module {error.name})"
-        raise SetupError.without("tune", problem) from error
+    fit = _fitter()
     chosen = settings(config_file, overrides)
     judge = judging.judge(chosen, trust, by_header=True, probing=False, from_store=from_store)
     cases, left_out = _read(judge, spam, ham)
     if left_out:
         click.echo(f"{left_out} mails left out: no origin that may be judged", err=True)
-    fitted = tuning.fit(cases, build.rules(chosen), max_false_hits)
+    fitted = fit(cases, build.rules(chosen), max_false_hits)
     if out is not None:
         _write(out, _fragment(fitted, chosen.score.profile, max_false_hits))
     if as_json:
         print_json(_plain(fitted))
     else:
         _show(fitted, max_false_hits)
+
+
+def _fitter() -> Callable[[Sequence[Case], Rules, float], Fit]:
+    """What fits.  Asked for before the mails are read: raises SetupError without scikit-learn."""
+    try:
+        from botmilter import tuning
+    except ImportError as error:
+        problem = f"tune needs scikit-learn (no module {error.name})"
+        raise SetupError.without("tune", problem) from error
+    return tuning.fit
 
 
 def _read(judge: Judge, spam: Sequence[str], ham: Sequence[str]) -> tuple[list[Case], int]:
