@@ -20,7 +20,7 @@ import lzma
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,35 +72,44 @@ class Mail:
         return self.file if self.number == 1 else f"{self.file}#{self.number}"
 
 
+class UnreadableError(InputError):
+    """What cannot be read, or not to its end."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        """*reasons* by path."""
+        self.reasons = reasons
+        super().__init__("\n".join(f"{path}: cannot be read: {reasons[path]}" for path in reasons))
+
+
 def messages(path: str | Path) -> Iterator[Mail]:
     """The mails of *path*, ``-`` for standard input.
 
-    Raises InputError where *path* is missing or unreadable.  Of a folder all that can be read comes
-    first, then the error, which names each file that cannot; one that vanishes meanwhile is passed
-    over, for a Maildir in use changes under the reader.
+    Raises UnreadableError where *path* is missing or unreadable.  Of a folder all that can be read
+    comes first, then the error, which names each file that cannot; one that vanishes meanwhile is
+    passed over, for a Maildir in use changes under the reader.
     """
     if str(path) == "-":
         yield from _in_file(sys.stdin.buffer, "-")
         return
     place = Path(path)
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     if place.is_dir():
         yield from _in_folder(place, _FOLDER_DEPTH, unreadable)
     else:
         try:
             yield from _in_path(place)
         except _UNREADABLE as error:
-            unreadable.append(_why(place, error))
+            unreadable[str(place)] = _why(error)
     if unreadable:
-        raise InputError("\n".join(unreadable))
+        raise UnreadableError(unreadable)
 
 
 def of_all(paths: Iterable[str], tell_empty: Callable[[str], object]) -> Iterator[Mail]:
-    """The mails of all *paths*, then the InputError, if any, of what cannot be read.
+    """The mails of all *paths*, then the UnreadableError, if any, of what cannot be read.
 
     *tell_empty* is told of each path that can be read and holds none.
     """
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     for path in paths:
         is_empty = True
         try:
@@ -109,18 +118,17 @@ def of_all(paths: Iterable[str], tell_empty: Callable[[str], object]) -> Iterato
                 yield mail
             if is_empty:
                 tell_empty(path)
-        except InputError as error:
-            unreadable.append(str(error))
+        except UnreadableError as error:
+            unreadable |= error.reasons
     if unreadable:
-        raise InputError("\n".join(unreadable))
+        raise UnreadableError(unreadable)
 
 
-def _why(path: Path, error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return f"{path}: cannot be read: {reason}"
+def _why(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def _in_folder(folder: Path, depth: int, unreadable: list[str]) -> Iterator[Mail]:
+def _in_folder(folder: Path, depth: int, unreadable: dict[str, str]) -> Iterator[Mail]:
     maildir = [folder / name for name in ("cur", "new") if (folder / name).is_dir()]
     if maildir:
         files = [entry for part in maildir for entry in _entries(part, unreadable)]
@@ -137,21 +145,21 @@ def _in_folder(folder: Path, depth: int, unreadable: list[str]) -> Iterator[Mail
             yield from _in_folder(entry, depth - 1, unreadable)
 
 
-def _entries(folder: Path, unreadable: list[str]) -> list[Path]:
+def _entries(folder: Path, unreadable: dict[str, str]) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        unreadable.append(_why(folder, error))
+        unreadable[str(folder)] = _why(error)
         return []
 
 
-def _still_there(file: Path, unreadable: list[str]) -> Iterator[Mail]:
+def _still_there(file: Path, unreadable: dict[str, str]) -> Iterator[Mail]:
     try:
         yield from _in_path(file)
     except FileNotFoundError:
         return
     except _UNREADABLE as error:
-        unreadable.append(_why(file, error))
+        unreadable[str(file)] = _why(error)
 
 
 def _in_path(path: Path) -> Iterator[Mail]:

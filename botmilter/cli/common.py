@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,6 +71,13 @@ def mails(files: Sequence[str]) -> Iterator[Mail]:
     return mailbox.of_all(
         files, lambda path: click.echo(f"{printable(path)}: no mail in it", err=True)
     )
+
+
+def begun(found: Iterator[Mail]) -> Iterator[Mail]:
+    """*found*, the first of which has been read.  Raises InputError where nothing can be read: what
+    goes on with the rest would have none."""
+    first = next(found, None)
+    return found if first is None else itertools.chain([first], found)
 
 
 def settings(config_file: Path | None, overrides: Sequence[str] = ()) -> Settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +23,11 @@ from rich.progress import (
 )
 
 from botmilter.cli import surveyor
-from botmilter.cli.common import config_options, settings, trust_option
+from botmilter.cli.common import begun, config_options, mails, settings, trust_option
 from botmilter.cli.report import show_survey
 from botmilter.config import Settings
 from botmilter.errors import InputError, SetupError
+from botmilter.mailbox import Mail
 from botmilter.model import IPNetwork
 from botmilter.survey import analyse, logs, records
 from botmilter.survey.intake import Counts, Intake, again
@@ -88,9 +89,9 @@ def command(config_file: Path | None, overrides: tuple[str, ...], **given: Any) 
     With --repeat the hosts of another survey are measured again; with --rejudge the stored facts
     are judged anew by the settings given, and written to --out where that is named.
 
-    Exit code 0: all measured; 66: a MAIL or DIR cannot be read; 69: another survey runs in DIR,
-    an interrupted run needs --resume, or the queue is lost; 78: the configuration;
-    130: interrupted.
+    Exit code 0: all measured; 66: a DIR or MAIL cannot be read, the other mails' hosts are
+    measured; 69: another survey runs in DIR, an interrupted run needs --resume, or the queue is
+    lost; 78: the configuration; 130: interrupted.
 
     \b
     Examples:
@@ -110,14 +111,18 @@ def command(config_file: Path | None, overrides: tuple[str, ...], **given: Any) 
 
 
 def _survey(wishes: _Wishes, out: Path, chosen: Settings) -> None:
+    # what can be read not at all is an error before there is a folder or a run to resume
+    found = begun(mails(wishes.places))
+    former = records.latest(wishes.repeat).values() if wishes.repeat is not None else ()
     with WorkList(out) as work, Journal(out) as journal:
         run = _run_number(work, out, wishes.resume)
-        if wishes.repeat is not None:
-            again(records.latest(wishes.repeat).values(), work, run)
+        again(former, work, run)
         intake = Intake(work, run, chosen.trust, wishes.all_hops, wishes.move_to)
-        _take_in(intake, wishes.places)
+        counts = _take_in(intake, found)
         _measure_all(_Folder(out, work, journal, run), chosen, wishes)
     show_survey(Console(), [analyse.seen(one.to_json()) for one in records.latest(out).values()])
+    if counts.unreadable:
+        raise SystemExit(InputError.exit_code)
 
 
 def _run_number(work: WorkList, out: Path, resume: bool) -> int:
@@ -129,7 +134,7 @@ def _run_number(work: WorkList, out: Path, resume: bool) -> int:
     return unfinished
 
 
-def _take_in(intake: Intake, places: Iterable[str]) -> None:
+def _take_in(intake: Intake, found: Iterator[Mail]) -> Counts:
     err = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(),
@@ -144,13 +149,16 @@ def _take_in(intake: Intake, places: Iterable[str]) -> None:
                 rate = done / max(0.001, time.monotonic() - began)
                 bar.update(task, rate=f"{done} read, {rate:.0f}/s")
 
-        counts = intake.take(places, progress)
+        counts = intake.take(found, progress)
     if counts.new or counts.known:
         click.echo(
             f"mails: {counts.new} new, {counts.known} known, "
             f"{counts.without_host} of the new without a host to measure",
             err=True,
         )
+    if counts.unreadable:  # at once: measuring may take hours
+        click.echo(counts.unreadable, err=True)
+    return counts
 
 
 @dataclass(frozen=True, slots=True)

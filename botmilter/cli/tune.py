@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from botmilter import mailbox, toml
+from botmilter import toml
 from botmilter.cli import build, judging
 from botmilter.cli.common import (
+    begun,
     config_options,
     console,
     json_option,
+    mails,
     print_json,
     settings,
     trust_option,
 )
 from botmilter.cli.judging import Judge
 from botmilter.errors import InputError, SetupError
+from botmilter.mailbox import UnreadableError
 from botmilter.model import IPNetwork, Verdict
 from botmilter.net import site_network
 from botmilter.score import Rules
@@ -100,8 +104,8 @@ def command(
     the new weights tell them apart on mail they were not fitted to, and what each signal is worth;
     docs/tuning.md says how to go on.
 
-    Exit code 0: fitted; 65: too few mails; 66: a file cannot be read or written; 69: scikit-learn
-    is missing; 78: the configuration.
+    Exit code 0: fitted; 65: too few mails; 66: a file cannot be read, the fit is to the others, or
+    written; 69: scikit-learn is missing; 78: the configuration.
 
     \b
     Examples:
@@ -111,16 +115,14 @@ def command(
     fit = _fitter()
     chosen = settings(config_file, overrides)
     judge = judging.judge(chosen, trust, by_header=True, probing=False, from_store=from_store)
-    cases, left_out = _read(judge, spam, ham)
-    if left_out:
-        click.echo(f"{left_out} mails left out: no origin that may be judged", err=True)
-    fitted = fit(cases, build.rules(chosen), max_false_hits)
+    sample = _read(judge, spam, ham)
+    sample.tell()
+    fitted = fit(sample.cases, build.rules(chosen), max_false_hits)
     if out is not None:
         _write(out, _fragment(fitted, chosen.score.profile, max_false_hits))
-    if as_json:
-        print_json(_plain(fitted))
-    else:
-        _show(fitted, max_false_hits)
+    _print(fitted, max_false_hits, as_json)
+    if sample.unreadable:
+        raise SystemExit(InputError.exit_code)
 
 
 def _fitter() -> Callable[[Sequence[Case], Rules, float], Fit]:
@@ -133,17 +135,38 @@ def _fitter() -> Callable[[Sequence[Case], Rules, float], Fit]:
     return tuning.fit
 
 
-def _read(judge: Judge, spam: Sequence[str], ham: Sequence[str]) -> tuple[list[Case], int]:
-    cases, left_out = [], 0
-    for unwanted, files in ((True, spam), (False, ham)):
-        for file in files:
-            for mail in mailbox.messages(file):
+@dataclass(slots=True)
+class _Sample:
+    """What was read."""
+
+    cases: list[Case] = field(default_factory=list)
+    left_out: int = 0
+    """Mails without an origin that may be judged."""
+    unreadable: list[str] = field(default_factory=list)
+
+    def tell(self) -> None:
+        """Before the fit, which takes its time."""
+        if self.left_out:
+            click.echo(f"{self.left_out} mails left out: no origin that may be judged", err=True)
+        for what in self.unreadable:
+            click.echo(what, err=True)
+
+
+def _read(judge: Judge, spam: Sequence[str], ham: Sequence[str]) -> _Sample:
+    """Raises InputError where of SPAM or of HAM nothing can be read."""
+    sample = _Sample()
+    kinds = [(True, begun(mails(spam))), (False, begun(mails(ham)))]
+    for unwanted, found in kinds:
+        try:
+            for mail in found:
                 case = _case(judge.verdict(mail), unwanted)
                 if case is None:
-                    left_out += 1
+                    sample.left_out += 1
                 else:
-                    cases.append(case)
-    return cases, left_out
+                    sample.cases.append(case)
+        except UnreadableError as error:
+            sample.unreadable.append(str(error))
+    return sample
 
 
 def _case(verdict: Verdict, unwanted: bool) -> Case | None:
@@ -188,6 +211,13 @@ def _write(path: Path, text: str) -> None:
 
 
 # -- what is shown ------------------------------------------------------------------------------
+
+
+def _print(fit: Fit, max_false_hits: float, as_json: bool) -> None:
+    if as_json:
+        print_json(_plain(fit))
+    else:
+        _show(fit, max_false_hits)
 
 
 def _show(fit: Fit, max_false_hits: float) -> None:

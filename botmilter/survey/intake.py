@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from botmilter import mailbox
-from botmilter.errors import InputError
-from botmilter.mailbox import Mail
+from botmilter.mailbox import Mail, UnreadableError
 from botmilter.model import Trust
 from botmilter.net import printable
 from botmilter.survey import harvest
@@ -29,6 +27,8 @@ class Counts:
     known: int = 0
     without_host: int = 0
     """New, but no host to measure: submitted, local or unreadable."""
+    unreadable: str = ""
+    """What could not be read, and why, a line each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +41,28 @@ class Intake:
     all_hops: bool = False
     move_to: Path | None = None
 
-    def take(self, places: Iterable[str], progress: Callable[[Counts], None]) -> Counts:
-        """All mails of *places*, in their order; *progress* is called for each batch.
+    def take(self, mails: Iterator[Mail], progress: Callable[[Counts], None]) -> Counts:
+        """Take *mails*, in their order; *progress* is called for each batch.
 
-        Raises InputError where a place cannot be read; what was taken until then stays taken.
+        Where *mails* ends with an UnreadableError the counts tell.  Files are moved when all mails
+        are taken, and only those that could be read to their end.
         """
         counts = Counts()
-        for batch in _batches(itertools.chain.from_iterable(map(mailbox.messages, places))):
-            counts = self._take_batch(batch.mails, counts)
-            progress(counts)
-            if self.move_to is not None:
-                for file in batch.finished:
+        files: dict[str, None] = {}
+        unreadable: Mapping[str, str] = {}
+        try:
+            for batch in _batches(mails):
+                counts = self._take_batch(batch, counts)
+                if self.move_to is not None:
+                    files |= dict.fromkeys(mail.file for mail in batch)
+                progress(counts)
+        except UnreadableError as error:
+            unreadable = error.reasons
+            counts = replace(counts, unreadable=str(error))
+        if self.move_to is not None:
+            for file in files:
+                if file != "-" and file not in unreadable:
                     _move(Path(file), self.move_to)
-            if batch.error is not None:
-                raise batch.error
         return counts
 
     def _take_batch(self, mails: Sequence[Mail], counts: Counts) -> Counts:
@@ -69,7 +77,8 @@ class Intake:
             if key not in known
         ]
         self.work.enter(self.run, new)
-        return Counts(
+        return replace(
+            counts,
             new=counts.new + len(new),
             known=counts.known + len(mails) - len(new),
             without_host=counts.without_host + sum(not one.taken.sightings for one in new),
@@ -79,35 +88,21 @@ class Intake:
         return harvest.take(header, self.trust, self.all_hops)
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    mails: Sequence[Mail]
-    finished: Sequence[str]
-    """Files of which these mails are the last."""
-    error: InputError | None = None
-    """Why there is no more."""
-
-
-def _batches(mails: Iterator[Mail]) -> Iterator[_Batch]:
-    """Mails to be entered in one transaction each; a kill costs reading them again."""
-    file: str | None = None
-    error: InputError | None = None
+def _batches(mails: Iterator[Mail]) -> Iterator[Sequence[Mail]]:
+    """Mails to be entered in one transaction each; a kill costs reading them again.  Raises what
+    *mails* raises, after the last batch."""
+    error: UnreadableError | None = None
     is_over = False
     while not is_over:
         batch: list[Mail] = []
-        finished: list[str] = []
         try:
             batch.extend(itertools.islice(mails, _BATCH))
-        except InputError as broken:
+        except UnreadableError as broken:
             error = broken
         is_over = len(batch) < _BATCH
-        for mail in batch:
-            if file not in (None, "-", mail.file):
-                finished.append(file)
-            file = mail.file
-        if is_over and error is None and file not in (None, "-"):
-            finished.append(file)
-        yield _Batch(batch, finished, error)
+        yield batch
+    if error is not None:
+        raise error
 
 
 def _move(file: Path, folder: Path) -> None:

@@ -28,7 +28,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from botmilter import received  # noqa: E402 - the clone itself is not on the path
+from botmilter import mailbox, received  # noqa: E402 - the clone itself is not on the path
 from botmilter.clock import Deadline  # noqa: E402
 from botmilter.model import Target, Trust  # noqa: E402
 from botmilter.probes.osdetect import options  # noqa: E402
@@ -115,7 +115,7 @@ def _harvest(
             box.write_bytes(b"\n".join(_FROM + block + b"\nbuy\n" for block in blocks))
             gc.collect()
             began = time.perf_counter()
-            counts = intake.take([str(box)], lambda counts: None)
+            counts = intake.take(mailbox.messages(box), lambda counts: None)
             taken_at = time.perf_counter()
             for block in blocks:
                 received.parse(block)

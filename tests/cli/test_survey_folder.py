@@ -82,6 +82,25 @@ def test_of_a_mailbox_that_grew_only_the_new_hosts_are_measured(
     assert "1 new, 8 known" in shown.stderr
 
 
+def test_a_file_that_cannot_be_read_is_named_and_the_hosts_of_the_others_are_measured(
+    tmp_path: Path, box: Path, probe: FakeProbe
+) -> None:
+    shown = survey(tmp_path / "gone", box, "--out", tmp_path / "out")
+    assert shown.exit_code == 66
+    assert f"{tmp_path / 'gone'}: cannot be read: No such file or directory" in shown.stderr
+    assert Counter(probe.asked) == Counter(HOSTS)
+    assert "verdict" in shown.stdout
+    done(box, "--out", tmp_path / "out")  # nothing is left to resume
+
+
+@pytest.mark.parametrize("given", [["gone"], ["--repeat", "gone"]])
+def test_where_nothing_can_be_read_nothing_is_begun(tmp_path: Path, given: list[str]) -> None:
+    *option, place = given
+    shown = survey(*option, tmp_path / place, "--out", tmp_path / "out")
+    assert shown.exit_code == 66
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_host_that_opted_out_is_recorded_and_gets_no_packet(
     tmp_path: Path, box: Path, probe: FakeProbe
 ) -> None:

@@ -137,6 +137,17 @@ def test_too_few_mails_are_refused_and_nothing_is_written(spam: Path, tmp_path: 
     assert not out.exists()
 
 
+def test_a_file_that_cannot_be_read_is_named_and_the_fit_is_to_the_others(
+    spam: Path, ham: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned.toml"
+    result = run(tmp_path / "gone", spam, "--ham", ham, "--out", out)
+    assert result.exit_code == 66
+    assert result.stderr == f"{tmp_path / 'gone'}: cannot be read: No such file or directory\n"
+    assert "150 unwanted mails of 40 networks, 150 wanted of 40" in result.stdout
+    assert out.exists()
+
+
 @pytest.mark.parametrize("share", ["0", "60%", "-1%", "x", "nan", "%"])
 def test_a_share_that_is_none(spam: Path, ham: Path, share: str) -> None:
     result = run(spam, "--ham", ham, f"--max-false-hits={share}")

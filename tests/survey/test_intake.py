@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+from botmilter import mailbox
 from botmilter.errors import InputError, SetupError
 from botmilter.model import Trust
 from botmilter.survey.intake import Counts, Intake, again
@@ -19,7 +21,8 @@ THREE = ("198.18.0.1", "198.18.0.2", "198.18.0.3")
 
 
 def take(work: WorkList, run: int, *places: Path, move_to: Path | None = None) -> Counts:
-    return Intake(work, run, OURS, move_to=move_to).take(map(str, places), lambda counts: None)
+    mails = mailbox.of_all(map(str, places), lambda place: None)
+    return Intake(work, run, OURS, move_to=move_to).take(mails, lambda counts: None)
 
 
 @pytest.fixture
@@ -79,14 +82,30 @@ def test_a_mail_without_a_host_is_counted(tmp_path: Path) -> None:
         assert work.addresses(run) == []
 
 
-def test_mails_taken_before_an_unreadable_place_stay_taken(tmp_path: Path, box: Path) -> None:
+def test_an_unreadable_place_is_told_of_and_does_not_keep_the_others_out(
+    tmp_path: Path, box: Path
+) -> None:
+    more = tmp_path / "more"
+    more.write_bytes(study.mail("198.18.0.4", 9))
     with WorkList(tmp_path / "out") as work:
         run = work.begin()
-        with pytest.raises(InputError):
-            take(work, run, box, tmp_path / "missing")
+        counts = take(work, run, box, tmp_path / "missing", more)
+        assert (counts.new, counts.known) == (4, 0)
+        assert (
+            counts.unreadable
+            == f"{tmp_path / 'missing'}: cannot be read: No such file or directory"
+        )
+        assert set(work.addresses(run)) == {*THREE, "198.18.0.4"}
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_not_moved(tmp_path: Path, box: Path) -> None:
+    cut = tmp_path / "a.gz"
+    cut.write_bytes(gzip.compress(study.mbox(["198.18.0.4"]) + b"text\n" * 200_000)[:-40])
     with WorkList(tmp_path / "out") as work:
-        assert work.unfinished() == run
-        assert work.addresses(run) == list(THREE)
+        counts = take(work, work.begin(), cut, tmp_path / "missing", box, move_to=tmp_path / "old")
+    assert counts.new == 4
+    assert cut.exists()
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["box"]
 
 
 def test_taken_mails_are_moved_and_none_is_overwritten(tmp_path: Path, box: Path) -> None:
@@ -121,9 +140,9 @@ def test_a_host_proved_by_one_mail_is_proved(tmp_path: Path) -> None:
     with WorkList(tmp_path / "out") as work:
         run = work.begin()
         intake = Intake(work, run, OURS, all_hops=True)
-        intake.take([str(forged)], lambda counts: None)
+        intake.take(mailbox.messages(forged), lambda counts: None)
         assert work.host(run, THREE[0], OURS).role == "claimed"
-        intake.take([str(honest)], lambda counts: None)
+        intake.take(mailbox.messages(honest), lambda counts: None)
         assert work.host(run, THREE[0], OURS).role == "origin"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from botmilter import mailbox
 from botmilter.errors import InputError, SetupError
 from botmilter.measuring import DOUBTED
 from botmilter.model import Observation, Signal, Status, Trust
@@ -62,7 +63,8 @@ def test_a_log_is_printable_and_its_name_has_no_colon() -> None:
 def _take(folder: Path, file: Path, move_to: Path | None = None) -> tuple[Counts, list[str]]:
     with WorkList(folder) as work:
         run = work.begin()
-        counts = Intake(work, run, Trust(), move_to=move_to).take([str(file)], lambda _: None)
+        intake = Intake(work, run, Trust(), move_to=move_to)
+        counts = intake.take(mailbox.messages(file), lambda _: None)
         return counts, work.addresses(run)
 
 
