@@ -18,6 +18,7 @@ from botmilter.errors import SetupError
 from botmilter.net import parse_ip, printable
 from botmilter.survey import analyse, records
 from botmilter.survey.analyse import Place, Seen, Share
+from botmilter.survey.writing import writing
 
 
 @click.command()
@@ -44,7 +45,7 @@ def command(
     Countries and networks are told where [survey] names local MaxMind files.
 
     Exit code 0: shown; 66: no survey in a DIR; 69: a package is missing (contrib/install --with
-    survey for pictures, geo for countries); 78: the configuration.
+    survey for pictures, geo for countries), or a file cannot be written; 78: the configuration.
 
     \b
     Examples:
@@ -107,9 +108,11 @@ def _write(
         raise SetupError.without("survey", problem) from error
     all_of_them = [report.Survey(name, tuple(hosts)) for name, hosts in surveys]
     if csv_to is not None:
-        report.write_csv(all_of_them, csv_to)
+        with writing(csv_to):
+            report.write_csv(all_of_them, csv_to)
     if html_to is not None:
-        html_to.write_text(report.page(all_of_them), encoding="utf-8")
+        with writing(html_to):
+            html_to.write_text(report.page(all_of_them), encoding="utf-8")
 
 
 def show_survey(out: Console, hosts: Sequence[Seen]) -> None:

@@ -30,10 +30,11 @@ from botmilter.errors import InputError, SetupError
 from botmilter.mailbox import Mail
 from botmilter.model import IPNetwork
 from botmilter.survey import analyse, logs, records
-from botmilter.survey.intake import Counts, Intake, again
+from botmilter.survey.intake import Counts, Intake, again, make_room
 from botmilter.survey.records import Host, Journal, Record
 from botmilter.survey.run import Surveyor, measured, settled
 from botmilter.survey.worklist import WorkList
+from botmilter.survey.writing import writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,8 @@ def command(config_file: Path | None, overrides: tuple[str, ...], **given: Any) 
     are judged anew by the settings given, and written to --out where that is named.
 
     Exit code 0: all measured; 66: a DIR or MAIL cannot be read, the other mails' hosts are
-    measured; 69: another survey runs in DIR, an interrupted run needs --resume, or the queue is
-    lost; 78: the configuration; 130: interrupted.
+    measured; 69: another survey runs in DIR, it cannot be written, an interrupted run needs
+    --resume, or the queue is lost; 78: the configuration; 130: interrupted.
 
     \b
     Examples:
@@ -111,9 +112,11 @@ def command(config_file: Path | None, overrides: tuple[str, ...], **given: Any) 
 
 
 def _survey(wishes: _Wishes, out: Path, chosen: Settings) -> None:
-    # what can be read not at all is an error before there is a folder or a run to resume
+    # what can be read not at all or moved nowhere is an error before there is a run to resume
     found = begun(mails(wishes.places))
     former = records.latest(wishes.repeat).values() if wishes.repeat is not None else ()
+    if wishes.move_to is not None:
+        make_room(wishes.move_to)
     with WorkList(out) as work, Journal(out) as journal:
         run = _run_number(work, out, wishes.resume)
         again(former, work, run)
@@ -182,7 +185,8 @@ def _measure_all(folder: _Folder, chosen: Settings, wishes: _Wishes) -> None:
     work, run = folder.work, folder.run
     done = {record.host.ip for record in folder.records()}
     left = [ip for ip in work.addresses(run) if ip not in done]
-    (folder.path / "logs").mkdir(exist_ok=True)
+    with writing(folder.path / "logs"):
+        (folder.path / "logs").mkdir(exist_ok=True)
     since = work.began_at(run)
     judge = surveyor.make(chosen, since, wishes.probe_claimed)
 
@@ -252,7 +256,8 @@ def _rejudge(folder: Path, out: Path | None, chosen: Settings) -> None:
     former = records.latest(folder)
     judged = {ip: judge.rejudge(record) for ip, record in former.items()}
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
         if (out / records.FILE).exists():
             raise InputError(f"{out}: a survey is there already")
         with Journal(out) as journal:

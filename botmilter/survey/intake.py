@@ -15,6 +15,7 @@ from botmilter.survey import harvest
 from botmilter.survey.harvest import Taken
 from botmilter.survey.records import Record
 from botmilter.survey.worklist import Entry, WorkList
+from botmilter.survey.writing import writing
 
 _BATCH = 500
 
@@ -60,6 +61,7 @@ class Intake:
             unreadable = error.reasons
             counts = replace(counts, unreadable=str(error))
         if self.move_to is not None:
+            make_room(self.move_to)
             for file in files:
                 if file != "-" and file not in unreadable:
                     _move(Path(file), self.move_to)
@@ -105,12 +107,18 @@ def _batches(mails: Iterator[Mail]) -> Iterator[Sequence[Mail]]:
         raise error
 
 
+def make_room(folder: Path) -> None:
+    """A folder for what is to be moved.  Raises SetupError where there can be none."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def _move(file: Path, folder: Path) -> None:
     """Move *file* into *folder*, under another name where the name is taken."""
-    folder.mkdir(parents=True, exist_ok=True)
     names = itertools.chain([file.name], (f"{file.name}.{n}" for n in itertools.count(1)))
     free = next(folder / name for name in names if not (folder / name).exists())
-    shutil.move(file, free)
+    with writing(folder):
+        shutil.move(file, free)
 
 
 def again(records: Iterable[Record], work: WorkList, run: int) -> None:

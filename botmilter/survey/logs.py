@@ -10,6 +10,7 @@ from pathlib import Path
 from botmilter.model import Observation, Status
 from botmilter.net import printable
 from botmilter.survey.records import MailNote, Record, system
+from botmilter.survey.writing import writing
 
 #: A log is for reading; the record has them all.
 _MAILS_AT_MOST = 20
@@ -22,9 +23,10 @@ def file_name(record: Record) -> str:
 
 
 def write(record: Record, folder: Path) -> Path:
-    """Write the log of *record* into *folder*.  Raises OSError."""
+    """Write the log of *record* into *folder*.  Raises SetupError."""
     path = folder / file_name(record)
-    path.write_text(text(record), encoding="ascii")
+    with writing(path):
+        path.write_text(text(record), encoding="ascii")
     return path
 
 

@@ -22,6 +22,7 @@ from botmilter.errors import InputError
 from botmilter.model import Observation, Signal, Verdict
 from botmilter.probes.osdetect import best_classes
 from botmilter.probes.oses import kind_of_all
+from botmilter.survey.writing import writing
 
 SCHEMA = 1
 FILE = "records.jsonl"
@@ -167,21 +168,26 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
 
 
 class Journal:
-    """The file of a survey's folder, open for appending."""
+    """The file of a survey's folder, open for appending.  Raises SetupError where it cannot be
+    written."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = (folder / FILE).open("ab+")
-        self._drop_cut_line()
+        self._path = folder / FILE
+        with writing(self._path):
+            self._file = self._path.open("ab+")
+            self._drop_cut_line()
 
     def append(self, record: Record) -> None:
-        """On disk when this returns.  Raises OSError."""
+        """On disk when this returns."""
         line = json.dumps(record.to_json(), ensure_ascii=True, allow_nan=False)
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with writing(self._path):
+            self._file.write(line.encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self._file.close()
+        with writing(self._path):  # where a disk is full there is a rest
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -13,16 +13,18 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from botmilter.errors import InputError, SetupError
 from botmilter.model import Signal, Trust
 from botmilter.survey.harvest import Sighting, Taken, note
 from botmilter.survey.records import MAILS_AT_MOST, Host, MailNote
+from botmilter.survey.writing import writing
 
 FILE = "worklist.sqlite"
 VERSION = 2
@@ -66,34 +68,19 @@ class WorkList:
     """Open in one process at a time; a second one is refused."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (folder / "lock").open("w")
+        """Raises SetupError where *folder* is in use or cannot be written to, InputError where
+        there is something else in it."""
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise SetupError(f"{folder}: another survey is running there") from None
-        self._db = sqlite3.connect(folder / FILE, check_same_thread=False)
-        self._reading = threading.Lock()
-        try:
-            self._set_up(folder)
+            _take(self._lock, folder)
+            self._path = folder / FILE
+            self._db = _opened(self._path)
         except BaseException:
-            self.close()
+            self._lock.close()
             raise
-
-    def _set_up(self, folder: Path) -> None:
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            # what a run needs no more is gone from the file, not only from the tables
-            self._db.execute("PRAGMA secure_delete = ON")
-            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-            if version not in (0, VERSION):
-                raise InputError(f"{folder / FILE}: version {version}, expected {VERSION}")
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
-        except sqlite3.DatabaseError as error:
-            raise InputError(f"{folder / FILE}: {error}") from None
+        self._reading = threading.Lock()
 
     # -- runs -----------------------------------------------------------------------------------
 
@@ -104,8 +91,8 @@ class WorkList:
 
     def begin(self) -> int:
         """Start a run; its number, from 1."""
-        cursor = self._db.execute("INSERT INTO run (began) VALUES (?)", (time.time(),))
-        self._db.commit()
+        with self._change():
+            cursor = self._db.execute("INSERT INTO run (began) VALUES (?)", (time.time(),))
         return int(cursor.lastrowid or 0)
 
     def began_at(self, run: int) -> float:
@@ -114,7 +101,7 @@ class WorkList:
 
     def end(self, run: int) -> None:
         """All its hosts are in the records."""
-        with self._db:
+        with self._change():
             self._db.execute("UPDATE run SET ended = ? WHERE number = ?", (time.time(), run))
             for statement in _CLEARING:
                 self._db.execute(statement)
@@ -130,7 +117,7 @@ class WorkList:
 
     def enter(self, run: int, entries: Sequence[Entry]) -> None:
         """Take in mails that are not known yet, all or none."""
-        with self._db:
+        with self._change():
             (last,) = self._db.execute("SELECT coalesce(max(number), 0) FROM waiting").fetchone()
             self._db.executemany("INSERT INTO known VALUES (?)", ((one.id,) for one in entries))
             self._db.executemany(
@@ -152,7 +139,7 @@ class WorkList:
 
     def enter_former(self, run: int, hosts: Iterable[Host]) -> None:
         """Take in hosts of another survey, with what it knew of their mails, all or none."""
-        with self._db:
+        with self._change():
             self._db.executemany(
                 "INSERT INTO former VALUES (?, ?, ?)",
                 ((run, host.ip, json.dumps(host.to_json())) for host in hosts),
@@ -162,7 +149,8 @@ class WorkList:
 
     def addresses(self, run: int) -> list[str]:
         """The hosts of *run*, in order of their first mail's arrival."""
-        self._db.execute(_INDEX)
+        with self._change():
+            self._db.execute(_INDEX)
         rows = self._db.execute(
             "SELECT ip FROM sighting JOIN waiting ON waiting.number = sighting.waiting"
             " WHERE run = ? GROUP BY ip ORDER BY min(arrived), min(sighting.rowid)",
@@ -192,6 +180,12 @@ class WorkList:
             return Host.from_json(json.loads(former[0]))
         return _host(ip, _ROLES[role], count, rows, trust)
 
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """All that is done within or nothing.  Raises SetupError where it cannot be written."""
+        with writing(self._path), self._db:
+            yield
+
     def close(self) -> None:
         """A thread of an interrupted survey may be reading: closing under its hands crashes."""
         with self._reading:
@@ -208,6 +202,41 @@ class WorkList:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _take(lock: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SetupError(f"{folder}: another survey is running there") from None
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    with writing(path):
+        db = sqlite3.connect(path, check_same_thread=False)
+        try:
+            _set_up(db, path)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _set_up(db: sqlite3.Connection, path: Path) -> None:
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        # what a run needs no more is gone from the file, not only from the tables
+        db.execute("PRAGMA secure_delete = ON")
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if version not in (0, VERSION):
+            raise InputError(f"{path}: version {version}, expected {VERSION}")
+        db.executescript(_SCHEMA)
+        db.execute(f"PRAGMA user_version = {VERSION}")
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _host(

@@ -101,6 +101,42 @@ def test_where_nothing_can_be_read_nothing_is_begun(tmp_path: Path, given: list[
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "place"),
+    [
+        ("--out", "file"),
+        ("--out", "file/below"),
+        ("--out", "odd"),
+        ("--move-to", "file"),
+        ("--move-to", "file/below"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_in_a_line(
+    tmp_path: Path, box: Path, probe: FakeProbe, option: str, place: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "odd" / "worklist.sqlite").mkdir(parents=True)
+    out = () if option == "--out" else ("--out", tmp_path / "out")
+    shown = survey(box, *out, option, tmp_path / place)
+    assert (shown.exit_code, shown.stderr.count("\n")) == (69, 1)
+    assert f"{tmp_path / place}" in shown.stderr
+    assert "cannot be written: " in shown.stderr
+    assert not (tmp_path / "out").exists()
+    assert not probe.asked
+
+
+def test_what_a_run_judges_anew_or_reports_may_have_no_place(tmp_path: Path, box: Path) -> None:
+    done(box, "--out", tmp_path / "out")
+    (tmp_path / "file").write_text("in the way")
+    for words in (
+        ("survey", "--rejudge", tmp_path / "out", "--out", tmp_path / "file"),
+        ("report", tmp_path / "out", "--csv", tmp_path / "file"),
+        ("report", tmp_path / "out", "--html", tmp_path / "file" / "below"),
+    ):
+        shown = botmilter(*words)
+        assert (shown.exit_code, "cannot be written: " in shown.stderr) == (69, True)
+
+
 def test_a_host_that_opted_out_is_recorded_and_gets_no_packet(
     tmp_path: Path, box: Path, probe: FakeProbe
 ) -> None:

@@ -46,6 +46,13 @@ def test_a_line_that_was_cut_is_dropped_and_the_rest_kept(tmp_path: Path) -> Non
     assert [one.host.ip for one in records.read(tmp_path)] == ["192.0.2.1", "192.0.2.3"]
 
 
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    (tmp_path / records.FILE).symlink_to("/dev/full")
+    said = r"records\.jsonl: cannot be written: No space left"
+    with pytest.raises(SetupError, match=said), Journal(tmp_path) as journal:
+        journal.append(a_record())
+
+
 @pytest.mark.parametrize("line", ["{}", "no json", '{"schema": 99}', "[]", '"text"'])
 def test_a_line_of_another_kind_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / records.FILE).write_text(line + "\n")
