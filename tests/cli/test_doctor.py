@@ -129,12 +129,38 @@ def test_a_socket_outside_the_chroot_is_found() -> None:
         ("=botmilter,other", "=other,botmilter", ["order"]),
         ("R:30s", "R:30s;E:4s", ["timeouts"]),
         ("R:30s", "R:2s", ["timeouts"]),
+        ("R:30s", "R:1m30s", []),
+        ("R:30s", "R:", []),
         ("socket, T", "socket, F=T, T", ["absent"]),
     ],
 )
 def test_sendmail_settings_are_judged(old: str, new: str, complaint: list[str]) -> None:
     found = sendmail.Sendmail(SENDMAIL.replace(old, new))
     assert _wrong(sendmail.check(CHOSEN, found)) == complaint
+
+
+@pytest.mark.parametrize(
+    ("written", "said_s"),
+    [
+        *(("300", 300), ("30s", 30), ("5 M", 300), ("1m30s", 90), ("1h 5", 3605), ("2d", 172_800)),
+        *(
+            ("", None),
+            ("s", None),
+            ("soon", None),
+            ("1y", None),
+            ("-5s", None),
+            ("1" * 99 + "x", None),
+        ),
+    ],
+)
+def test_times_as_mtas_write_them(written: str, said_s: float | None) -> None:
+    assert mta.seconds(written) == said_s
+
+
+def test_a_time_that_is_none_is_no_reason_to_stop() -> None:
+    found = postfix.Postfix({**POSTFIX, "milter_content_timeout": "$mine"}, is_chrooted=True)
+    (told,) = [one for one in postfix.check(CHOSEN, found) if one.check == "timeouts"]
+    assert (told.state, "milter_content_timeout" in told.do) == (State.UNCHECKED, True)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from botmilter.cli.doctor.findings import Findings, ok, wrong
+from botmilter.cli.doctor.findings import Findings, ok, unchecked, wrong
 from botmilter.config import Settings
 
 #: Shorter than a busy worker may take for a step that it need not wait for.
@@ -21,9 +21,10 @@ class Attached:
     endpoint: str
     """``unix:/path``, ``inet:host:port``: see :func:`endpoint`."""
     passes_when_down: bool
-    step_s: float
-    """How long the MTA waits for an answer in the middle of a mail."""
-    end_s: float
+    step_s: float | None
+    """How long the MTA waits for an answer in the middle of a mail; None: what stands there is no
+    time."""
+    end_s: float | None
     """The same at the end of a mail, where the verdict comes."""
 
 
@@ -38,12 +39,13 @@ class Words:
     end: str
 
 
-def seconds(text: str) -> float:
-    """``30s``, ``5m``, ``300``; raises ValueError."""
-    found = re.fullmatch(r"(\d+)\s*([smhdw]?)", text.strip().lower())
-    if found is None:
-        raise ValueError(f"a time such as 30s expected, got {text!r}")
-    return float(found[1]) * _UNITS[found[2]]
+def seconds(text: str) -> float | None:
+    """``300``, ``30s``, ``5m``, and Sendmail's ``1m30s``; None where *text* is no time."""
+    written = text.strip().lower()
+    if not written or not re.fullmatch(r"(\d+\s*[smhdw]\s*)*(\d+)?", written):
+        return None
+    parts = re.findall(r"(\d+)\s*([smhdw]?)", written)
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def endpoint(address: str) -> str:
@@ -101,7 +103,10 @@ def _waiting(chosen: Settings, us: Attached, words: Words) -> Findings:
     else:
         yield wrong("absent", "no mail passes while the filter is down", words.when_down)
     budget_s = chosen.budget.per_mail_s
-    if us.end_s <= budget_s:
+    if us.end_s is None or us.step_s is None:
+        wanted = f"{words.step}, {words.end}: a number and a unit each, such as 30s"
+        yield unchecked("timeouts", "how long the MTA waits cannot be read", wanted)
+    elif us.end_s <= budget_s:
         yield wrong(
             "timeouts",
             f"the MTA waits {us.end_s:g} s for a verdict that may take {budget_s:g} s",
