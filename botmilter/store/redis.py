@@ -356,6 +356,9 @@ def _sentinel(parts: SplitResult, limits: dict[str, Any]) -> Any:
 
 
 def without_password(url: str) -> str:
-    """*url* as it may be shown."""
-    parts = urlsplit(url)
+    """*url* as it may be shown; of one that cannot be read its scheme."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{url.partition(':')[0]}://..."
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -70,6 +70,7 @@ def test_without_a_writable_place_memory_takes_over(
     [
         (['store.path="/no/where/at.all"'], r"\[store\] path: .*/no/where/at\.all"),
         (['store.kind="redis"', 'store.url="http://x"'], r"\[store\] url"),
+        (['store.kind="redis"', 'store.url="redis://[::1:6379/0"'], r"\[store\] url: redis://"),
     ],
 )
 def test_a_configured_store_that_cannot_be_used_is_an_error(

@@ -299,11 +299,19 @@ def test_a_full_redis_is_an_error_and_what_is_there_can_be_read(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://x", "redis+sentinel://127.0.0.1:1", "nonsense", "redis+proxy://127.0.0.1:1"]
+    "url",
+    [
+        "http://x",
+        "redis+sentinel://127.0.0.1:1",
+        "nonsense",
+        "redis+proxy://127.0.0.1:1",
+        "redis://:s3cret@[::1:6379/0",
+    ],
 )
 def test_an_address_of_no_known_kind_is_refused_when_made(url: str) -> None:
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError) as caught:
         RedisStore(url)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_newer_version_s_database_is_refused_and_left_as_it_is(

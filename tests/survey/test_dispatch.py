@@ -74,6 +74,12 @@ def test_every_host_comes_back_once_with_its_mails(link: Link, work: Callable[..
     assert link.ask(lambda client: client.keys("*survey:*")) == []
 
 
+def test_an_address_that_is_none_is_said_without_its_password() -> None:
+    with pytest.raises(SetupError, match="--queue redis://") as caught:
+        Link("redis://:s3cret@[::1:6379/0")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_no_mail_leaves_the_machine(link: Link) -> None:
     found = desk(link).measured(HOSTS, print)
     with closing(found), pytest.MonkeyPatch.context() as patched:
