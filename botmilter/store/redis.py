@@ -230,7 +230,8 @@ class RedisStore:
 
     def _pages(self, pattern: str) -> Iterator[list[bytes]]:
         """The keys that match *pattern*; those that come or go meanwhile may be in it or not."""
-        keys = iter(self._redis.scan_iter(match=pattern, count=_PAGE))
+        with self._open() as db:
+            keys = iter(db.scan_iter(match=pattern, count=_PAGE))
         while True:
             with self._open():
                 page = list(islice(keys, _PAGE))

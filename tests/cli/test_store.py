@@ -17,6 +17,7 @@ from botmilter.model import Observation, Status
 from botmilter.store.base import Store
 from tests.cli.fakes import Run
 
+CLUSTER = 'store={kind="redis", url="redis+cluster://127.0.0.1:1"}'
 HOSTILE = "\x1b[31m[bold]\r\nx\u202e"
 
 
@@ -109,6 +110,8 @@ def test_purge_keeps_to_keep_days_whatever_a_row_says(run: Run, store: Store) ->
         (("list", "--set", 'store={kind="memory"}'), 69, "ends with the process"),
         (("list", "--set", 'store={path="/nowhere/s.sqlite"}'), 69, "not there or not writable"),
         (("list", "--set", 'store={kind="redis", url="redis://127.0.0.1:1"}'), 69, "refused"),
+        (("list", "--set", CLUSTER), 69, "redis+cluster://127.0.0.1:1: "),
+        (("forget", "198.18.7.1", "--set", CLUSTER), 69, "redis+cluster://127.0.0.1:1: "),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(

@@ -175,8 +175,14 @@ def test_a_cluster(tmp_path: Path, opened: Opener, tls: Tls, by_tls: bool) -> No
 
 def test_a_cluster_that_is_away_at_the_start_is_found_later(tmp_path: Path, opened: Opener) -> None:
     store = opened(f"redis+cluster://127.0.0.1:{free_port()}")
-    with pytest.raises(StoreError):
-        store.put(seen(), 60)
+    for ask in (
+        lambda: store.put(seen(), 60),
+        lambda: list(store.rows()),
+        lambda: store.forget_network(ip_network("198.18.7.0/24")),
+        lambda: store.purge(time.time(), 60.0),
+    ):
+        with pytest.raises(StoreError):
+            ask()
 
 
 def test_no_password_is_ever_shown(opened: Opener) -> None:
