@@ -7,13 +7,17 @@ site that resolves its own name to 127.0.0.1 must not read ours through somebody
 
 from __future__ import annotations
 
+import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 #: Gets the Accept: field; returns the content's type and the content.
 Page = Callable[[str], tuple[str, bytes]]
@@ -54,7 +58,9 @@ class _Server(ThreadingHTTPServer):
         return client, ("local", 0)  # a Unix socket's peer has no address to take apart
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone away is no matter of ours."""
+        """A client that has gone away is no matter of ours; whatever else it is, is."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            log.exception("a page was not shown: a bug, please report")
 
 
 class _Handler(BaseHTTPRequestHandler):
