@@ -227,7 +227,7 @@ class Engine:
             return known
 
         ticket.recalling = True
-        self._submit(ticket, RECALL_LANE, " ".join([RECALL_LANE, *unknown.values()]), recall)
+        self._submit(ticket, RECALL_LANE, f"{RECALL_LANE} {unknown}", recall)
 
     def _heed(self, ticket: Ticket, said: tuple[Signal, ...]) -> None:
         """Take in what the mail says: what was needless without that may be needed after all."""
@@ -255,7 +255,7 @@ class Engine:
 
     def _next_step(self, ticket: Ticket) -> plan.Step:
         if ticket.policy.from_memory:
-            unknown = ticket.probes.keys() - ticket.seen.keys()
+            unknown = () if ticket.recalling else ticket.probes.keys() - ticket.seen.keys()
             return plan.Step(skip=tuple((name, NOT_REMEMBERED) for name in unknown))
         return plan.next_step(
             ticket.probes.values(),

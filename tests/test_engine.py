@@ -210,6 +210,39 @@ def test_from_memory_nothing_is_measured(shared: bool) -> None:
     )
 
 
+class Slow(MemoryStore):
+    """A store that takes its time to answer."""
+
+    def get(self, probe: str, key: str, now: float) -> Observation | None:
+        time.sleep(0.1)
+        return super().get(probe, key, now)
+
+
+@pytest.fixture
+def slow() -> Slow:
+    """One that knows a host."""
+    store = Slow(100)
+    first = engine(rdns(), smtp(), nmap(), store=store)
+    assert not first.result(first.begin(origin(), policy())).missing
+    return store
+
+
+def test_from_memory_a_slow_store_is_waited_for(slow: Slow) -> None:
+    made = engine(rdns(), smtp(), nmap(), store=slow)
+    asked = policy(from_memory=True, settle_s=0.05)
+    assert not made.result(made.begin(origin(), asked)).missing
+
+
+def test_from_memory_each_mail_gets_what_its_own_probes_have_seen(slow: Slow) -> None:
+    made = engine(rdns(), smtp(), nmap(), store=slow)
+    pairs = (("rdns", "smtp"), ("smtp", "osdetect"))
+    asked = [Policy(5.0, frozenset(names), from_memory=True) for names in pairs]
+    tickets = [made.begin(origin(), one) for one in asked]
+    for ticket, names in zip(tickets, pairs, strict=True):
+        assert not made.result(ticket).missing
+        assert ticket.seen.keys() == set(names)
+
+
 def test_nmap_is_not_started_for_a_host_without_a_sign_of_life() -> None:
     never = nmap()
     made = engine(rdns(""), smtp("smtp.filtered", status=Status.SILENT), never)
