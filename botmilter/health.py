@@ -133,8 +133,13 @@ class Sameness:
 
     @property
     def is_suspect(self) -> bool:
+        return self.suspected_look is not None
+
+    @property
+    def suspected_look(self) -> str | None:
+        """What all hosts look like of late, where that cannot be believed."""
         with self._lock:
-            return self._is_suspect()
+            return self._look if self._is_suspect() else None
 
     def _learn(self) -> None:
         """The run so far becomes part of the past."""

@@ -4,9 +4,9 @@ Runs on the scheduler's threads.  Whatever a probe throws is logged with its tra
 
 A probe that says the same against every host is suspected itself: our own provider may block the
 port, by dropping (all are silent) or by a reset in their name (all refuse).  Then hosts that are
-known to answer, ``control_hosts``, are asked as well.  One that looks different clears the probe.
-While none does, or none is named, what it says counts as a failure of ours until a host looks
-different; and the control hosts are asked again every ``CONTROL_EVERY_S``.
+known to answer, ``control_hosts``, are asked before the next.  One that looks different clears the
+probe.  While none does, or none is named, what it says counts as a failure of ours until a host
+looks different; and the control hosts are asked again every ``CONTROL_EVERY_S``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class Measurer:
         self._health[probe.name].undecided()
 
     def measure(self, probe: Probe, target: Target) -> Catch:
-        """Blocks at most the probe's limit, while another process measures once more that."""
+        """Blocks at most the probe's limit; while another process measures once more that, and
+        once a while that much for each control host."""
+        self._settle_doubt(probe)
         key = probe.store_key(target)
         claim = f"{probe.name} {key}"
         if not self._memory.claim(claim, probe.limit_s):
@@ -115,20 +117,28 @@ class Measurer:
             log.warning("probe=%s %s", probe.name, change)
         if look is None or not doubt.sameness.is_suspect:
             return seen
-        due = self._controls and doubt.is_due(time.monotonic())
-        if due and self._a_control_differs(probe, look, points):
-            doubt.sameness.trust()
-            log.warning("probe=%s a control host looks different: it is the hosts", probe.name)
-            return seen
         return replace(seen, status=Status.FAILED, reason=DOUBTED[seen.status])
 
-    def _a_control_differs(self, probe: Probe, look: str, points: Points) -> bool:
+    def _settle_doubt(self, probe: Probe) -> None:
+        """Ask the control hosts, if it is time to.  Before anything is claimed: no host is kept
+        from other processes for as long as that takes."""
+        doubt = self._doubts.get(probe.name)
+        look = doubt.sameness.suspected_look if doubt is not None and self._controls else None
+        if doubt is None or look is None or not doubt.is_due(time.monotonic()):
+            return
+        if self._a_control_differs(probe, look):
+            doubt.sameness.trust()
+            log.warning("probe=%s a control host looks different: it is the hosts", probe.name)
+
+    def _a_control_differs(self, probe: Probe, look: str) -> bool:
         """Blocks at most the probe's limit for each; what they say is kept nowhere."""
-        asked = (one for one in self._controls if not self._memory.is_opted_out(one.ip))
-        found = (_measured(probe, target) for target in asked)
-        return any(
-            seen.status is Status.ANSWERED and _held_against(seen, points) != look for seen in found
-        )
+        for control in self._controls:
+            if not self._memory.is_opted_out(control.ip):
+                seen = _measured(probe, control)
+                held = _held_against(seen, self._points(probe, control))
+                if seen.status is Status.ANSWERED and held != look:
+                    return True
+        return False
 
 
 def _held_against(seen: Observation, points: Points) -> str | None:

@@ -656,6 +656,23 @@ def test_when_every_host_looks_the_same_the_control_hosts_decide(
     assert len(controls) == 2, "asked once, not for each mail"
 
 
+def test_no_host_is_claimed_while_the_control_hosts_are_asked() -> None:
+    """Another process would wait for it all that time, or measure it once more."""
+    claimed: list[set[str]] = []
+
+    class Watched(Scripted):
+        def measure(self, target: Target, deadline: Deadline) -> Observation:
+            if str(target.ip) == "198.18.25.25":
+                claimed.append(set(made._memory._claims))
+            return super().measure(target, deadline)
+
+    probe = Watched("smtp", "smtp.refused", shows_life=True, may_say="smtp.banner")
+    made = engine(probe, control_hosts=["198.18.25.25"])
+    for number in range(40):
+        made.result(made.begin(origin(f"198.18.3.{number}"), Policy(5.0, frozenset({"smtp"}))))
+    assert claimed == [set()]
+
+
 def test_stored_facts_are_judged_anew_without_asking() -> None:
     first = engine(rdns(), smtp(), nmap())
     ticket = first.begin(origin(), policy())
