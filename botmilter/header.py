@@ -8,7 +8,7 @@ MTA.  What is read may be anything: :func:`parse` raises ValueError and nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import floor, isfinite
@@ -99,11 +99,10 @@ def own_names(prefix: str = DEFAULT_PREFIX) -> frozenset[str]:
     return frozenset(f"{prefix}{name}".lower() for name in (VERDICT, SCORE, LEVEL, SEAL))
 
 
-def is_ours(name: str | bytes, prefix: str = DEFAULT_PREFIX) -> bool:
-    """Whether a field called *name* passes for one of ours: in any case, with a blank before the
-    colon (RFC 5322 section 4.5)."""
-    text = name.decode("latin-1") if isinstance(name, bytes) else name
-    return text.rstrip(" \t").lower() in own_names(prefix)
+def is_ours(name: str, names: Collection[str]) -> bool:
+    """Whether a field called *name* passes for one of *names*, which are :func:`own_names`: in any
+    case, with a blank before the colon (RFC 5322 section 4.5)."""
+    return name.rstrip(" \t").lower() in names
 
 
 def parse(value: str) -> Value:

@@ -103,23 +103,22 @@ def test_prefix_and_host_are_the_admins() -> None:
         ("X-Bot-Verdict", True),
         ("x-bot-SCORE", True),
         ("X-BOT-LEVEL \t", True),
-        (b"X-Bot-Verdict", True),
-        (b"X-Bot-Verdict\xff", False),
+        ("X-Bot-Verdict\xff", False),
         ("X-Bot-Verdicts", False),
         ("X-Botanist", False),
         ("X-Bot-", False),
         ("", False),
     ],
 )
-def test_forged_copies_are_known_by_name(name: str | bytes, ours: bool) -> None:
-    assert header.is_ours(name) is ours
+def test_forged_copies_are_known_by_name(name: str, ours: bool) -> None:
+    assert header.is_ours(name, header.own_names()) is ours
 
 
 def test_every_field_that_is_rendered_is_known_as_ours() -> None:
     for prefix in ("X-Bot-", "X-Site-Bot-"):
         fields = header.render(verdict(), prefix)
         assert len(fields) == 3
-        assert all(header.is_ours(name.swapcase(), prefix) for name, _ in fields)
+        assert all(header.is_ours(name.swapcase(), header.own_names(prefix)) for name, _ in fields)
 
 
 _names = st.one_of(st.sampled_from([row.name for row in TABLE]), st.text(max_size=80))

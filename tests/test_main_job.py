@@ -50,7 +50,8 @@ def system() -> Iterator[MailSystem]:
 
 def _bot_fields(delivery: Delivery) -> dict[str, str]:
     """Our fields in the delivered mail, unfolded."""
-    own = [(name, value) for name, value in delivery.mail.items() if header.is_ours(name)]
+    ours = header.own_names()
+    own = [(name, value) for name, value in delivery.mail.items() if header.is_ours(name, ours)]
     assert len(own) == len(dict(own)), f"a field twice: {own}"
     return {name: re.sub(r"\s+", " ", str(value)) for name, value in own}
 

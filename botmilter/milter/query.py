@@ -28,6 +28,7 @@ from typing import Any
 from botmilter.clock import Deadline
 from botmilter.errors import InputError
 from botmilter.milter.base import READY
+from botmilter.milter.session import sender_domain
 from botmilter.model import IPAddress
 from botmilter.net import parse_ip, printable
 
@@ -80,8 +81,8 @@ def read_question(line: bytes) -> Question:
     if ip is None:
         raise InputError("ip: expected an IPv4 or IPv6 address")
     sender = _text(given, "sender", _SENDER_AT_MOST) or ""
-    domain = sender.strip("<> ").rpartition("@")[2].rstrip(".").lower() if "@" in sender else ""
-    return Question(ip, _text(given, "helo", _HELO_AT_MOST) or None, domain or None)
+    helo = _text(given, "helo", _HELO_AT_MOST) or None
+    return Question(ip, helo, sender_domain(sender))
 
 
 def _text(given: Mapping[str, object], key: str, at_most: int) -> str | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from botmilter import header
 from botmilter.model import Hop, HopKind, HopSource, IPAddress
 from botmilter.net import parse_ip
 
@@ -108,7 +109,7 @@ class Session:
 
     def begin_mail(self, sender: bytes) -> None:
         """MAIL FROM came: whatever was seen of an earlier mail is over."""
-        self.sender_domain = sender_domain(sender)
+        self.sender_domain = sender_domain(sender.decode("latin-1"))
         self.headers = []
 
     def transaction(self, macros: Macros, now: datetime | None = None) -> Transaction:
@@ -141,16 +142,16 @@ def is_submission(macros: Macros) -> bool:
     )
 
 
-def sender_domain(sender: bytes) -> str | None:
+def sender_domain(sender: str) -> str | None:
     """The domain of ``<user@example.com>``, lower case; None for the null sender and the like."""
-    mailbox = sender.decode("latin-1").strip().strip("<>")
+    mailbox = sender.strip("<> \t\r\n")
     domain = mailbox.rpartition("@")[2].rstrip(".").lower() if "@" in mailbox else ""
     return domain or None
 
 
 def forged(headers: Iterable[Field], own_names: frozenset[str]) -> list[tuple[str, int]]:
-    """Every field with a name of ours, in any case, with a blank before the colon (RFC 5322
-    section 4.5): name and place to delete it at.
+    """Every field that passes for one of ours (:func:`header.is_ours`): name and place to delete it
+    at.
 
     Places count from 1 for each name, as ``smfi_chgheader`` wants it.  The last comes first: one
     MTA's count moves up when a field goes, the other's does not.
@@ -158,7 +159,7 @@ def forged(headers: Iterable[Field], own_names: frozenset[str]) -> list[tuple[st
     seen: Counter[str] = Counter()
     found = []
     for name, _ in headers:
-        if name.rstrip(" \t").lower() in own_names:
+        if header.is_ours(name, own_names):
             key = name.lower()
             seen[key] += 1
             found.append((name, seen[key]))

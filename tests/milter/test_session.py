@@ -145,18 +145,19 @@ def test_a_new_client_in_a_connection_has_not_greeted_yet() -> None:
 @pytest.mark.parametrize(
     ("sender", "domain"),
     [
-        (b"<a@example.com>", "example.com"),
-        (b"<A@EXAMPLE.Com.>", "example.com"),
-        (b"a@example.com", "example.com"),
-        (b'<"a@b"@example.com>', "example.com"),
-        (b"<>", None),
-        (b"<postmaster>", None),
-        (b"<a@>", None),
-        (b"", None),
-        (b"<a@\xff>", "\xff"),
+        ("<a@example.com>", "example.com"),
+        ("<A@EXAMPLE.Com.>", "example.com"),
+        ("a@example.com", "example.com"),
+        (" < a@example.com > ", "example.com"),
+        ('<"a@b"@example.com>', "example.com"),
+        ("<>", None),
+        ("<postmaster>", None),
+        ("<a@>", None),
+        ("", None),
+        ("<a@\xff>", "\xff"),
     ],
 )
-def test_the_sender_has_a_domain_or_none(sender: bytes, domain: str | None) -> None:
+def test_the_sender_has_a_domain_or_none(sender: str, domain: str | None) -> None:
     assert sender_domain(sender) == domain
 
 
