@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 from botmilter import action, seal
 from botmilter.config import Probes, Settings
@@ -23,9 +22,9 @@ from botmilter.interfaces import own_addresses
 from botmilter.lookup import Resolver
 from botmilter.measuring import Catch
 from botmilter.memory import HeldBy, Lifetimes, Memory, Rates
-from botmilter.model import IPAddress, Label
+from botmilter.model import Label
 from botmilter.net import ProbeGuard, is_in
-from botmilter.probes.base import Probe
+from botmilter.probes.base import Operation, Probe
 from botmilter.probes.dnsbl import DnsblProbe, Zone
 from botmilter.probes.osdetect import OsDetectProbe, scan
 from botmilter.probes.p0f import P0fProbe
@@ -52,10 +51,6 @@ _RECALL_THREADS = 8
 #: One for each probe, as a rule.
 _ROWS_FOR_A_HOST = 6
 _DAY_S = 86400.0
-
-
-#: Measures one address within so many seconds; gives plain JSON data.
-Operation = Callable[[IPAddress, float], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

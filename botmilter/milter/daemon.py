@@ -32,10 +32,11 @@ from botmilter.milter import listener, privileged, query, reloading
 from botmilter.milter.base import DRAIN, Judge, Start
 from botmilter.milter.children import SIGNALS, TICK_S, Child, end, listen_for_ready, reap, start
 from botmilter.milter.observer import Observing, Uplink, send
-from botmilter.milter.privileged import Operation, PrivilegedClient, Prober
+from botmilter.milter.privileged import PrivilegedClient, Prober
 from botmilter.milter.reloading import Outcome
 from botmilter.milter.systemd import notify
 from botmilter.net import ProbeGuard
+from botmilter.probes.base import Operation
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ import pwd
 import resource
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -31,11 +31,9 @@ from botmilter.clock import Deadline
 from botmilter.errors import SetupError
 from botmilter.model import IPAddress
 from botmilter.net import ProbeGuard, canonical, printable
+from botmilter.probes.base import Operation
 
 log = logging.getLogger(__name__)
-
-#: Measures one address within so many seconds; gives plain JSON data.
-Operation = Callable[[IPAddress, float], dict[str, Any]]
 
 #: Of one operation, where the configuration does not tell.
 _AT_ONCE = 64

@@ -8,12 +8,16 @@ and no other probe.  How to add one: docs/adding-a-probe.md.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv6Address
-from typing import Protocol
+from typing import Any, Protocol
 
 from botmilter.clock import Deadline
 from botmilter.model import IPAddress, Observation, Signal, Target
+
+#: What needs CAP_NET_RAW, done here or by a process that has it: measures one address within so
+#: many seconds; gives plain JSON data.
+Operation = Callable[[IPAddress, float], dict[str, Any]]
 
 #: Why an IPv6 host is not asked: no failure, or a few of them would pause the probe for all.
 NO_IPV6 = "this machine has no way out by IPv6"

@@ -24,7 +24,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import IPv6Address
 from typing import Any
@@ -36,6 +36,7 @@ from botmilter.errors import SetupError
 from botmilter.model import IPAddress, Observation, Signal, Status, Target
 from botmilter.net import printable
 from botmilter.probes import nmap_xml
+from botmilter.probes.base import Operation
 from botmilter.probes.oses import Kind, OsClass, kind_of_all
 
 #: The port that counts, what Windows, servers and routers have open, and with luck a closed one.
@@ -157,9 +158,7 @@ class OsDetectProbe:
     sends_to_host = True
     signals = frozenset(_SIGNAL_OF.values())
 
-    def __init__(
-        self, limit_s: float, ipv6: bool, scan: Callable[[IPAddress, float], dict[str, Any]]
-    ) -> None:
+    def __init__(self, limit_s: float, ipv6: bool, scan: Operation) -> None:
         self.limit_s = limit_s
         self._ipv6 = ipv6
         self._scan = scan

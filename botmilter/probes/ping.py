@@ -16,7 +16,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -26,7 +26,7 @@ from botmilter.clock import Deadline
 from botmilter.errors import SetupError
 from botmilter.model import IPAddress, Observation, Signal, Status, Target
 from botmilter.net import printable
-from botmilter.probes.base import NO_IPV6, lacks_ipv6
+from botmilter.probes.base import NO_IPV6, Operation, lacks_ipv6
 
 _one_at_a_time = threading.Lock()
 
@@ -71,7 +71,7 @@ class PingProbe:
     sends_to_host = True
     signals = frozenset({"ping.answered", "ping.silent"})
 
-    def __init__(self, limit_s: float, echo: Callable[[IPAddress, float], dict[str, Any]]) -> None:
+    def __init__(self, limit_s: float, echo: Operation) -> None:
         self.limit_s = limit_s
         self._echo = echo
 

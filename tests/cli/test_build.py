@@ -14,6 +14,7 @@ from botmilter.cli import build
 from botmilter.errors import SetupError
 from botmilter.memory import Lifetimes
 from botmilter.model import Observation, Status
+from botmilter.probes.base import Operation
 from botmilter.store.memory import MemoryStore
 from botmilter.store.sqlite import SqliteStore
 
@@ -141,7 +142,7 @@ def test_every_table_of_a_probe_makes_one_once_it_has_what_it_needs() -> None:
 def test_what_needs_a_privilege_can_be_handed_to_another_process() -> None:
     asked: list[str] = []
 
-    def operation(name: str) -> build.Operation:
+    def operation(name: str) -> Operation:
         asked.append(name)
         return build.operations()[name]
 
