@@ -11,10 +11,10 @@ from botmilter import header
 from botmilter.cli import explain
 from botmilter.cli.build import Machine
 from botmilter.config import Settings
+from botmilter.milter.base import log_line
 from botmilter.milter.judge import log_fields
 from botmilter.milter.query import Question
 from botmilter.model import Chain, Hop, HopKind, HopSource
-from botmilter.net import printable
 from botmilter.received import forgery, origin
 
 log = logging.getLogger(__name__)
@@ -40,11 +40,7 @@ class Answers:
         engine = self._machine.engine
         verdict = engine.result(engine.begin(found, self._policy, question.sender_domain), signals)
         pairs = {**log_fields(verdict), "spent_ms": f"{verdict.spent_s * 1000:.0f}"}
-        log.info("query %s", " ".join(f"{key}={_word(text)}" for key, text in pairs.items()))
+        log.info("query %s", log_line(pairs))
         missing = explain.gaps(verdict, self._machine.probes, self._machine.rules)
         fields = header.render(verdict, self._header.prefix, self._header.host)
         return {**explain.to_json(verdict, missing), "header": [list(field) for field in fields]}
-
-
-def _word(text: str) -> str:
-    return printable(text).replace(" ", "_") or "-"

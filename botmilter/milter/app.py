@@ -29,9 +29,8 @@ from typing import Any, Protocol
 import milter
 
 from botmilter.action import Action, Kind
-from botmilter.milter.base import Begun, Judge, Judgement, Start
+from botmilter.milter.base import Begun, Judge, Judgement, Start, log_line
 from botmilter.milter.session import Session, Transaction, forged
-from botmilter.net import printable
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +61,6 @@ _ANSWERED_BY_START: dict[Start, int] = {"connect": milter.P_NR_CONN, "data": 0, 
 #: Longest packet taken from the MTA.  libmilter's 64 kB would cut the connection at one long
 #: header field, and with it lose the verdict; MTAs limit a header to far less than this.
 _PACKET_LIMIT = 4 * 1024 * 1024
-
-
-#: Of the log.
-_LINE_AT_MOST = 2000
-_WORD_AT_MOST = 200
 
 
 class Context(Protocol):
@@ -325,11 +319,4 @@ def _transaction(session: Session, ctx: Context) -> Transaction:
 
 
 def _line(judgement: Judgement, queue_id: str | None, spent_s: float) -> str:
-    pairs = {"qid": queue_id or "-", **judgement.log, "spent_ms": f"{spent_s * 1000:.0f}"}
-    words = [f"{key}={_word(text)}" for key, text in pairs.items()]
-    return printable(" ".join(words), _LINE_AT_MOST)
-
-
-def _word(text: str) -> str:
-    """*text* as one word of a line."""
-    return text[:_WORD_AT_MOST].replace(" ", "_") or "-"
+    return log_line({"qid": queue_id or "-", **judgement.log, "spent_ms": f"{spent_s * 1000:.0f}"})

@@ -12,11 +12,15 @@ from typing import Literal, Protocol
 from botmilter.action import MARK, Action
 from botmilter.milter.session import Session, Transaction
 from botmilter.model import Verdict
+from botmilter.net import printable
 
 #: When a judgement begins, at the latest at the end of the mail: as the client connects, at DATA,
 #: or with the whole header known.
 Start = Literal["connect", "data", "headers"]
 
+#: Of the log: a line, and a value in it.
+_LINE_AT_MOST = 2000
+_WORD_AT_MOST = 200
 
 #: What a process that serves a socket says to the parent, and what it is told at a stop.
 READY, DRAIN = b"r", b"d"
@@ -74,3 +78,11 @@ class Judge(Protocol):
 
     def close(self) -> None:
         """The process ends: no mail comes any more."""
+
+
+def log_line(pairs: Mapping[str, str]) -> str:
+    """``key=value`` for each of *pairs*, a value one word; printable ASCII."""
+    words = (
+        f"{key}={text[:_WORD_AT_MOST].replace(' ', '_') or '-'}" for key, text in pairs.items()
+    )
+    return printable(" ".join(words), _LINE_AT_MOST)
