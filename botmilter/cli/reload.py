@@ -58,7 +58,7 @@ def command(pid: int | None, config_file: Path | None, overrides: tuple[str, ...
 
 def _daemon(address: str) -> int:
     kind, _, where = address.partition(":")
-    if kind in ("unix", "local"):
+    if kind == "unix":
         return reloading.listener_of(Path(where))
     if pid := _main_pid():
         return pid

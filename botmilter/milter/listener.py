@@ -34,7 +34,7 @@ def listen(
     raises SetupError saying what to do."""
     kind, _, where = address.partition(":")
     try:
-        if kind in ("unix", "local"):
+        if kind == "unix":
             return _listen_unix(Path(where), mode, group, owner, table)
         return _listen_inet(where, socket.AF_INET6 if kind == "inet6" else socket.AF_INET)
     except OSError as error:

@@ -162,10 +162,6 @@ class Mta:
         where = family + struct.pack(">H", port) + ip.encode() + b"\0"
         return self.step(b"C", host + b"\0" + where, macros or {b"j": b"mx.example.org"})
 
-    def connect_locally(self) -> bytes:
-        """A connection without an address, family unknown."""
-        return self.step(b"C", b"localhost\0U", {b"j": b"mx.example.org"})
-
     def helo(self, name: bytes = b"mail.example.com") -> bytes:
         return self.step(b"H", name + b"\0")
 

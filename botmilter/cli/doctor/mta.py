@@ -49,9 +49,10 @@ def seconds(text: str) -> float | None:
 
 
 def endpoint(address: str) -> str:
-    """Our ``[milter] socket`` in one spelling: ``unix:/path`` or ``inet:host:port``."""
+    """Our ``[milter] socket``, or Sendmail's ``S=``, in one spelling: ``unix:/path`` or
+    ``inet:host:port``."""
     kind, _, where = address.partition(":")
-    if kind in ("unix", "local"):
+    if kind in ("unix", "local"):  # which are the same to Sendmail
         return f"unix:{where}"
     port, _, host = where.partition("@")
     default = "::1" if kind == "inet6" else "127.0.0.1"
@@ -66,7 +67,7 @@ def _host(text: str) -> str:
 def postfix_endpoint(text: str, queue_directory: str) -> str:
     """One entry of ``smtpd_milters``; a relative path is below the queue."""
     kind, _, where = text.partition(":")
-    if kind in ("unix", "local"):
+    if kind == "unix":
         return f"unix:{where if where.startswith('/') else f'{queue_directory}/{where}'}"
     host, _, port = where.rpartition(":")
     return f"inet:{_host(host)}:{port}"

@@ -52,7 +52,7 @@ def check(chosen: Settings, found: Postfix) -> Findings:
     kind, _, path = chosen.milter.socket.partition(":")
     queue = found.settings["queue_directory"]
     is_below = Path(path).is_relative_to(queue)
-    if kind in ("unix", "local") and found.is_chrooted and not is_below:
+    if kind == "unix" and found.is_chrooted and not is_below:
         yield wrong(
             "chroot",
             f"smtpd runs in a chroot and cannot see {path}",
@@ -89,7 +89,7 @@ def _attached(settings: Mapping[str, str], entry: list[str]) -> Attached:
 
 def _words(chosen: Settings, queue: str) -> Words:
     kind, _, where = chosen.milter.socket.partition(":")
-    if kind in ("unix", "local"):
+    if kind == "unix":
         inside = Path(where).is_relative_to(queue)
         place = f"unix:{Path(where).relative_to(queue) if inside else where}"
     else:

@@ -38,7 +38,7 @@ _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 8640
 
 def unix_path(chosen: Settings) -> Path | None:
     kind, _, where = chosen.milter.socket.partition(":")
-    return Path(where) if kind in ("unix", "local") else None
+    return Path(where) if kind == "unix" else None
 
 
 def user_of(chosen: Settings) -> str:

@@ -46,7 +46,7 @@ def gather(path: Path) -> Sendmail | None:
 def check(chosen: Settings, found: Sendmail) -> Findings:
     yield from judge(chosen, list(attached(found.text)), [], _WORDS)
     kind, _, path = chosen.milter.socket.partition(":")
-    if kind in ("unix", "local") and (open_ := writable_by_others(Path(path))):
+    if kind == "unix" and (open_ := writable_by_others(Path(path))):
         yield wrong(
             "socket",
             f"everybody may write to {open_}: Sendmail calls such a socket unsafe",
