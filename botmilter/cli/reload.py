@@ -30,7 +30,8 @@ def command(pid: int | None, config_file: Path | None, overrides: tuple[str, ...
     """Have the running filter read its configuration again, and say what became of it.
 
     No connection is dropped: new workers serve before the old ones finish what they have. All is
-    taken over but the sockets, which need a restart. A broken configuration changes nothing.
+    taken over but the sockets and [milter] user, which need a restart. A broken configuration
+    changes nothing.
 
     The filter is found by the Unix socket of [milter]; one on TCP by systemd's service botmilter.
 

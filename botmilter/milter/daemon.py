@@ -347,11 +347,12 @@ def _listen_for_queries(wanted: QueryService) -> socket.socket:
 
 
 def _opened_by(service: Service) -> Mapping[str, object]:
-    """By their keys, the settings by which sockets were opened at the start."""
+    """By their keys, the settings by which sockets were opened at the start, and whose some are."""
     asked = service.query
     return {
         "[milter] socket": service.socket,
         "[milter] socket_mode or socket_group": (service.socket_mode, service.socket_group),
+        "[milter] user": service.user,  # whom the observer became, and who may ask it
         "[query] socket": asked and asked.socket,
         "[query] socket_mode, socket_group or socket_owner": asked
         and (asked.socket_mode, asked.socket_group, asked.socket_owner),

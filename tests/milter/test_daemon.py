@@ -124,6 +124,10 @@ def test_no_mail_is_lost_while_reloading(start: Start) -> None:
             '{"socket": "SAME", "socket_mode": 438}',
             "[milter] socket_mode or socket_group cannot change at a reload: restart",
         ),
+        (
+            '{"socket": "SAME", "user": "nobody"}',
+            "[milter] user cannot change at a reload: restart",
+        ),
         ('{"socket": "SAME", "mark": "broken"}', "this configuration cannot work"),
     ],
 )
