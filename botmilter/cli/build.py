@@ -241,16 +241,18 @@ def store(settings: StoreSettings) -> Store:
         return MemoryStore(settings.cache_rows)
     if settings.kind == "redis":
         return _redis(settings.url)
+    file = sqlite_file(settings)
+    if _is_writable(file.parent):
+        return SqliteStore(file)
     if settings.path:
-        path = Path(settings.path)
-        if not _is_writable(path.parent):
-            raise SetupError(f"[store] path: the folder of {path} is not there or not writable")
-        return SqliteStore(path)
-    folder = state_directory()
-    if _is_writable(folder):
-        return SqliteStore(folder / _FILE)
-    log.info("store: %s is not writable, so what is learnt is kept in memory only", folder)
+        raise SetupError(f"[store] path: the folder of {file} is not there or not writable")
+    log.info("store: %s is not writable, so what is learnt is kept in memory only", file.parent)
     return MemoryStore(settings.cache_rows)
+
+
+def sqlite_file(settings: StoreSettings) -> Path:
+    """Where SQLite keeps what is learnt."""
+    return Path(settings.path) if settings.path else state_directory() / _FILE
 
 
 def tally(settings: StoreSettings, beside: Store) -> Tally | None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from botmilter import config
+from botmilter.cli import build
 from botmilter.cli.doctor import machine, mta, network, postfix, reach, sendmail
 from botmilter.cli.doctor.findings import Finding, State
 from botmilter.probes.dnsbl import Zone
@@ -259,6 +260,26 @@ def test_what_a_user_may_not_reach_is_named(tmp_path: Path) -> None:
     place.parent.chmod(0o700)
     assert "may not enter" in (reach.obstacle(friend, place, reach.WRITE) or "")
     assert "No such file" in (reach.obstacle(friend, tmp_path / "none" / "x", 1) or "")
+
+
+def test_a_store_that_another_user_made_is_found_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "STATE_DIRECTORY", tmp_path)
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    for folder in (*tmp_path.parents[:2], tmp_path):
+        folder.chmod(0o755)
+    tmp_path.chmod(0o777)
+    service = reach.User("botmilter", 54322, frozenset())
+    for overrides in ((), (f'store.path="{tmp_path}/own.sqlite"',)):
+        chosen = config.load(None, overrides)
+        assert [one.state for one in machine.store(chosen, service)] == [State.OK]
+        made = build.store(chosen.store)
+        made.notices()
+        made.close()
+        (finding,) = machine.store(chosen, service)
+        assert (finding.state, "may not use" in finding.found) == (State.WRONG, True)
+        assert finding.do.startswith("chown botmilter ")
 
 
 # -- the command --------------------------------------------------------------------------------

@@ -90,18 +90,26 @@ def store(chosen: Settings, user: reach.User) -> Findings:
     elif kind == "redis":
         yield _shared_store(chosen)
     else:
-        path = Path(chosen.store.path) if chosen.store.path else build.state_directory() / "x"
-        problem = reach.obstacle(user, path.parent, reach.WRITE | reach.ENTER)
-        if problem is None and chosen.store.path and path.exists():
-            problem = reach.obstacle(user, path, reach.READ | reach.WRITE)
-        if problem is None:
-            yield ok("store", f"{path.parent} is writable for {user.name}")
-        else:
-            yield wrong(
-                "store",
-                problem,
-                f"install -d -o {user.name} -m 0750 {path.parent}, or set [store] path",
-            )
+        yield _own_store(build.sqlite_file(chosen.store), user)
+
+
+def _own_store(file: Path, user: reach.User) -> Finding:
+    folder = file.parent
+    if problem := reach.obstacle(user, folder, reach.WRITE | reach.ENTER):
+        do = f"install -d -o {user.name} -m 0750 {folder}, or set [store] path"
+        return wrong("store", problem, do)
+    problem = reach.obstacle(user, file, reach.READ | reach.WRITE) if _is_there(file) else None
+    if problem:
+        return wrong("store", problem, f"chown {user.name} {file}*")
+    return ok("store", f"{folder} is writable for {user.name}")
+
+
+def _is_there(file: Path) -> bool:
+    """As far as we may see."""
+    try:
+        return file.exists()
+    except OSError:
+        return False
 
 
 def _shared_store(chosen: Settings) -> Finding:
