@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from botmilter.clock import Deadline
 from botmilter.errors import StoreError
 from botmilter.health import Health
+from botmilter.holders import NOT_TOLD, HeldBy, Holders
 from botmilter.model import IPAddress, Observation, Status
 from botmilter.net import host_key, printable, site_network
 from botmilter.notices import Noticed
@@ -46,14 +47,6 @@ CLAIM_GRACE_S = 1.0
 #: So long a mail that is over its budget waits for the store to count it: ten times what one that
 #: is well takes.
 COUNT_WAIT_S = 0.05
-
-#: In place of a probe's name, for who held an address.
-_HOLDER = "holder"
-
-#: Of so many addresses that changed hands it is known when; mails under way ask, no others.
-_CHANGES_AT_MOST = 1000
-#: What was measured so shortly before belongs to the same look at the host.
-_BESIDE_S = 15.0
 
 _DAY_S = 86400.0
 
@@ -91,16 +84,6 @@ class Lifetimes:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldBy:
-    """How to tell that an address has changed hands."""
-
-    holder: Callable[[Observation], str | None]
-    """Who holds the address, in any words that change with him; None where *seen* tells not."""
-    probes: frozenset[str]
-    """Whose observations are worth nothing after that."""
-
-
-@dataclass(frozen=True, slots=True)
 class Rates:
     """How many measurements that send packets to a host may start."""
 
@@ -119,17 +102,16 @@ class Memory:
         store: Store,
         lifetimes: Lifetimes,
         rates: Rates,
-        held_by: HeldBy | None = None,
+        held_by: HeldBy = NOT_TOLD,
     ) -> None:
         self._cache = cache
-        self._held_by = held_by
         self._store = store
         self._lifetimes = lifetimes
         self._rates = rates
         self._health = Health()
         self._is_full = False
         self._noticed = Noticed(store, self._forget_copies)
-        self._held_since: dict[str, float] = {}
+        self._holders = Holders(held_by, lifetimes.longest_s)
         self._claims: set[str] = set()
         self.refused_by_rate = 0
         """Measurements not made for a rate limit's sake, since the start."""
@@ -173,39 +155,18 @@ class Memory:
             self._ask_store(lambda: self._keep(seen, ttl_s, self._store), None)
 
     def _keep(self, seen: Observation, ttl_s: float, where: Store) -> None:
-        self._heed_holder(seen, where)
+        self._holders.heed(seen, where, self._cache)
         where.put(seen, ttl_s)
 
     def is_outdated(self, seen: Observation) -> bool:
         """Whether *seen* was measured before its address changed hands."""
-        since = self._held_since.get(seen.key)
-        if since is None or self._held_by is None or seen.probe not in self._held_by.probes:
-            return False
-        # a change of a time when the clock was ahead outdates nothing that is measured now
-        return seen.taken_at < min(since, time.time()) - _BESIDE_S
+        return self._holders.is_outdated(seen)
 
     def _believed(self, seen: Observation | None, now: float) -> Observation | None:
         """*seen*, if neither the clock nor the address's holder has changed since."""
         if seen is None or seen.taken_at > now + AHEAD_AT_MOST_S or self.is_outdated(seen):
             return None
         return seen
-
-    def _heed_holder(self, seen: Observation, where: Store) -> None:
-        """Forget what was known of an address if *seen* tells, and *where* still knew better, that
-        it has changed hands.  Who held it is remembered as long as anything can be."""
-        now_held = self._held_by.holder(seen) if self._held_by is not None else None
-        if self._held_by is None or now_held is None:
-            return
-        before = where.get(_HOLDER, seen.key, time.time())
-        if before is not None and before.facts.get("holder", now_held) != now_held:
-            for store in (self._cache, where):  # what is copied here may be older than the word
-                store.forget(self._held_by.probes, seen.key)
-            self._held_since[seen.key] = seen.taken_at
-            if len(self._held_since) > _CHANGES_AT_MOST:
-                with suppress(StopIteration, RuntimeError):  # other threads empty and fill it
-                    self._held_since.pop(next(iter(self._held_since)), None)
-        holder = Observation(_HOLDER, seen.key, Status.ANSWERED, {"holder": now_held})
-        where.put(replace(holder, taken_at=seen.taken_at), self._lifetimes.longest_s)
 
     def claim(self, key: str, for_s: float) -> bool:
         """The right to measure *key*, waiting up to *for_s* while another process has it.
@@ -231,7 +192,7 @@ class Memory:
             self._health.try_now()
 
     def _forget_copies(self) -> None:
-        self._held_since.clear()
+        self._holders.clear()
         if not self.is_local:
             self._cache.clear()
 
@@ -279,9 +240,7 @@ class Memory:
     def purge(self) -> int:
         """Drop what has expired, here and in the store; returns how many.  Waits for the store."""
         now, keep_s = time.time(), self._lifetimes.keep_s
-        for key, since in list(self._held_since.items()):
-            if since + keep_s <= now:
-                self._held_since.pop(key, None)
+        self._holders.purge(now - keep_s)
         dropped = self._cache.purge(now, keep_s)
         if self.is_local:
             return dropped

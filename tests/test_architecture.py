@@ -24,7 +24,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("config", "profiles", "kinds", "problems", "toml", "tuning", "survey.analyse"),
     ),
     ("lookup", "probes", "store", "mailbox", "interfaces", "geo"),
-    ("scheduler", "notices", "memory", "standing", "summary", "inquiry", "measuring", "engine"),
+    (
+        *("scheduler", "notices", "holders", "memory", "standing", "summary"),
+        *("inquiry", "measuring", "engine"),
+    ),
     ("milter", "survey"),
     ("cli", "__main__"),
 )
@@ -48,6 +51,7 @@ FORBIDDEN: tuple[tuple[str, str], ...] = (
 #: Of these packages the machine knows the protocol only; the command hands it the objects.
 ONLY_BASE = {
     "engine": ("probes", "store"),
+    "holders": ("store",),
     "inquiry": ("probes",),
     "memory": ("store",),
     "notices": ("store",),

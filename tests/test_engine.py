@@ -16,9 +16,10 @@ from botmilter import signals
 from botmilter.clock import Deadline
 from botmilter.engine import RECALL_LANE, Engine
 from botmilter.health import FAILURES_TO_PAUSE
+from botmilter.holders import HeldBy
 from botmilter.inquiry import Policy
 from botmilter.measuring import Catch
-from botmilter.memory import HeldBy, Lifetimes, Memory, Rates
+from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import (
     Hop,
     HopKind,
@@ -340,7 +341,7 @@ def test_of_an_address_with_another_name_nothing_known_before_counts(
     is_shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its new holder is looked at anew, for this very mail, in this process and in the others."""
-    monkeypatch.setattr("botmilter.memory._BESIDE_S", 0.0)
+    monkeypatch.setattr("botmilter.holders._BESIDE_S", 0.0)
     shared = MemoryStore(100) if is_shared else None
     probes = (rdns("host.confirmed"), smtp("smtp.banner"))
     made = engine(*probes, store=shared, lifetimes=replace(LIFETIMES, clears_s=60))

@@ -17,11 +17,12 @@ from botmilter.config import Store as StoreSettings
 from botmilter.counters import UNRECORDED, Recorder
 from botmilter.engine import RECALL_LANE, Engine
 from botmilter.errors import ConfigError, SetupError, StoreError
+from botmilter.holders import HeldBy
 from botmilter.inquiry import Policy
 from botmilter.interfaces import own_addresses
 from botmilter.lookup import Resolver
 from botmilter.measuring import Catch
-from botmilter.memory import HeldBy, Lifetimes, Memory, Rates
+from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import Label
 from botmilter.net import ProbeGuard, is_in
 from botmilter.probes.base import Operation, Probe
