@@ -15,6 +15,7 @@ from botmilter.cli import build, kept
 from botmilter.cli.common import config_options, json_option, print_json, settings
 from botmilter.config import Settings
 from botmilter.errors import InputError
+from botmilter.holders import HOLDER
 from botmilter.model import (
     Hop,
     HopKind,
@@ -33,8 +34,8 @@ from botmilter.store.by_host import by_host
 #: Exit code where there is nothing to report.
 NOTHING_TO_REPORT = 1
 
-#: What belongs to one mail, not to the host.
-_OF_ONE_MAIL = frozenset({"senderhost", "holder"})
+#: What says nothing of the host itself: the one belongs to a mail, the other is a note of ours.
+_NOT_OF_THE_HOST = frozenset({"senderhost", HOLDER})
 
 _UNITS_S = {"m": 60, "h": 3600, "d": 86400}
 _ADDRESS = re.compile(r"[!-~]{1,64}@[A-Za-z0-9.-]{1,255}")
@@ -138,7 +139,7 @@ def _hosts(chosen: Settings, ip: str | None, since: float | None) -> Iterator[Re
     with kept.opened(chosen) as store:
         rows = (row for row in store.rows(network) if row.expires_at > now)
         for host, kept_rows in by_host(rows):
-            seen = [row.seen for row in kept_rows if row.seen.probe not in _OF_ONE_MAIL]
+            seen = [row.seen for row in kept_rows if row.seen.probe not in _NOT_OF_THE_HOST]
             seen.sort(key=lambda one: one.taken_at)
             verdict = machine.engine.rejudge(_origin(host), seen)
             is_recent = since is None or (bool(seen) and seen[-1].taken_at >= now - since)

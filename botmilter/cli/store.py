@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from botmilter.cli import build, kept
 from botmilter.cli.common import config_options, console, json_option, print_json, settings, shown
+from botmilter.holders import HOLDER
 from botmilter.model import IPAddress
 from botmilter.net import printable
 from botmilter.store.base import Row
@@ -54,19 +55,27 @@ def list_(
         if not as_json:
             click.echo(_LINE.format("host", "age", "left", "probes"))
         for ip, rows in _living(store.rows(wanted)):
+            observed = _observed(rows)
+            if not observed:
+                continue
             if as_json:
-                print_json(_host_json(ip, rows))
+                print_json(_host_json(ip, observed))
             else:
-                click.echo(_host_line(ip, rows))
+                click.echo(_host_line(ip, observed))
 
 
 _LINE = "{:<39} {:>8} {:>8}  {}"
 
 
 def _living(rows: Iterator[Row]) -> Iterator[tuple[IPAddress, Sequence[Row]]]:
-    """Hosts of which something is known now."""
+    """Hosts of which something is known now, with all that is kept of them."""
     now = time.time()
     return by_host(row for row in rows if row.expires_at > now)
+
+
+def _observed(rows: Iterable[Row]) -> list[Row]:
+    """What probes saw: who held the address is a note of ours."""
+    return [row for row in rows if row.seen.probe != HOLDER]
 
 
 def _host_json(ip: IPAddress, rows: Sequence[Row]) -> dict[str, object]:
@@ -94,7 +103,7 @@ def _host_line(ip: IPAddress, rows: Sequence[Row]) -> str:
 @config_options
 @json_option
 def show(ip: str, config_file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show every observation of a host (or network) with its facts.
+    """Show every observation of a host (or network) with its facts, and who held the address.
 
     Exit code 0: shown; 1: nothing is known; 66: no address; 69: no store; 78: the configuration.
 
@@ -110,13 +119,20 @@ def show(ip: str, config_file: Path | None, overrides: tuple[str, ...], as_json:
             found = True
             if as_json:
                 for row in rows:
-                    print_json({**row.seen.to_json(), "expires_at": row.expires_at})
+                    print_json(_row_json(host, row))
             else:
                 console().print(_observations(host, rows))
     if not found:
         if not as_json:
             click.echo(f"nothing is known of {kept.shown_network(wanted)}")
         raise SystemExit(NOTHING_KNOWN)
+
+
+def _row_json(ip: IPAddress, row: Row) -> dict[str, object]:
+    if row.seen.probe != HOLDER:
+        return {**row.seen.to_json(), "expires_at": row.expires_at}
+    kept_s = {"taken_at": row.seen.taken_at, "expires_at": row.expires_at}
+    return {"ip": str(ip), "held_by": row.seen.facts.get("holder"), **kept_s}
 
 
 def _observations(ip: IPAddress, rows: Sequence[Row]) -> Table:
@@ -126,6 +142,10 @@ def _observations(ip: IPAddress, rows: Sequence[Row]) -> Table:
     table = Table(*columns, "about", "facts", title=str(ip), box=SIMPLE_HEAD)
     for row in rows:
         seen = row.seen
+        if seen.probe == HOLDER:
+            holder = seen.facts.get("holder") or "nobody whom the DNS names"
+            table.caption = shown(f"held by {holder}", 2000)
+            continue
         table.add_row(
             shown(seen.probe),
             shown(seen.status),

@@ -71,6 +71,25 @@ def test_a_host_is_shown_with_its_facts_and_nothing_a_terminal_would_obey(run: R
     }
 
 
+def test_who_held_an_address_is_shown_and_is_no_probe(run: Run, store: Store) -> None:
+    now = time.time()
+    for ip in ("198.18.7.9", "198.18.7.200"):
+        note = Observation("holder", ip, Status.ANSWERED, {"holder": f"pc {HOSTILE}"}, "", now)
+        store.put(note, 60)
+    listed = [line.split() for line in run("store", "list", "198.18.7.0/24").stdout.splitlines()]
+    assert [line[0] for line in listed] == ["host", "198.18.7.9", "198.18.7.12"]
+    assert listed[1][-2:] == ["senderhost", "smtp"]
+    (one, _) = lines(run("store", "list", "--json", "198.18.7.0/24"))
+    assert (one["probes"], one["observations"]) == (["senderhost", "smtp"], 2)
+    for ip in ("198.18.7.9", "198.18.7.200"):
+        text = run("store", "show", ip).stdout
+        assert ("held by pc ?[31m" in text, "holder" in text) == (True, False)
+        (said,) = [
+            line for line in lines(run("store", "show", ip, "--json")) if "probe" not in line
+        ]
+        assert (said["ip"], said["held_by"]) == (ip, f"pc {HOSTILE}")
+
+
 @pytest.mark.usefixtures("store")
 def test_nothing_known_has_an_exit_code_of_its_own(run: Run) -> None:
     said = run("store", "show", "198.18.7.1")
