@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -83,28 +84,55 @@ def test_many_threads_do_not_wait_for_another_process_one_after_the_other(
 
 
 def test_processes_that_make_the_file_at_once_all_get_it(tmp_path: Path) -> None:
-    for number in range(5):
-        begin = time.monotonic() + 0.1
-        children = []
-        for child in range(4):
-            if (pid := os.fork()) == 0:
-                time.sleep(max(0.0, begin - time.monotonic()))
-                try:
-                    SqliteStore(tmp_path / f"{number}.db").put(replace(SEEN, key=str(child)), 60)
-                    os._exit(0)
-                except StoreError:
-                    os._exit(1)
-            children.append(pid)
-        assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
+    puts = [_put(tmp_path, str(child)) for child in range(4)]
+    begin = time.time() + 0.1
+    for put in puts:
+        assert put.stdin is not None
+        put.stdin.write(f"{begin}\n")
+        put.stdin.flush()
+    assert [put.wait(30) for put in puts] == [0] * 4
+    for put in puts:
+        put.communicate()
+
+
+def _put(folder: Path, key: str) -> subprocess.Popen[str]:
+    """A process, not a fork of this one, which would carry what all tests before have left; ready
+    to put something into ten files, one after the other, from the time that it reads."""
+    code = f"""
+import sys, time
+from pathlib import Path
+from botmilter.model import Observation, Status
+from botmilter.store.sqlite import SqliteStore
+print("ready", flush=True)
+begin = float(sys.stdin.readline())
+for number in range(10):
+    time.sleep(max(0.0, begin + number * 0.05 - time.time()))
+    SqliteStore(Path(sys.argv[1]) / f"{{number}}.db").put(
+        Observation("rdns", "{key}", Status.ANSWERED, {{}}), 60)
+"""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", code, str(folder)]
+    put = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+    assert put.stdout is not None
+    assert put.stdout.readline() == "ready\n"
+    return put
 
 
 def test_what_was_put_survives_kill_9(opened: Opener, tmp_path: Path) -> None:
-    child = os.fork()
-    if child == 0:
-        SqliteStore(tmp_path / "s.db").put(SEEN, 60)
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert opened(tmp_path / "s.db").get("rdns", "198.18.7.12", 0.0) == SEEN
+    code = """
+import os, signal, sys
+from pathlib import Path
+from botmilter.model import Observation, Status
+from botmilter.store.sqlite import SqliteStore
+seen = Observation("rdns", "198.18.7.12", Status.ANSWERED, {"names": []})
+SqliteStore(Path(sys.argv[1])).put(seen, 60)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run([sys.executable, "-c", code, tmp_path / "s.db"], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    found = opened(tmp_path / "s.db").get("rdns", "198.18.7.12", 0.0)
+    assert found is not None
+    assert (found.status, found.facts) == (SEEN.status, SEEN.facts)
 
 
 @pytest.mark.parametrize(
