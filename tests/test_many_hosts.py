@@ -18,7 +18,8 @@ import pytest
 
 from botmilter import header
 from tests.fakes.mta import Mail, send_one
-from tests.fakes.programs import find, free_port, listens, running
+from tests.fakes.programs import free_port
+from tests.fakes.redis_servers import redis_server
 from tests.lab import mta, worlds
 from tests.lab.dns import NameServer
 from tests.lab.filter import Filter
@@ -48,8 +49,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def redis(folder: Path) -> Iterator[str]:
     port = free_port()
-    command = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with running(command, lambda: listens(port), folder):
+    with redis_server(folder, port):
         yield f"redis://127.0.0.1:{port}"
 
 

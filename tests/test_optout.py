@@ -16,7 +16,8 @@ import pytest
 
 from botmilter import header
 from tests.fakes.mta import send_one
-from tests.fakes.programs import find, free_port, listens, running
+from tests.fakes.programs import free_port
+from tests.fakes.redis_servers import redis_server
 from tests.lab.dns import NameServer
 from tests.lab.filter import Filter
 from tests.lab.host import CLOSED
@@ -61,9 +62,7 @@ class Site:
 
 
 def redis(folder: Path, url: str) -> AbstractContextManager[object]:
-    port = url.rpartition(":")[2]
-    command = [find("redis-server"), "--port", port, "--bind", "127.0.0.1", "--save", ""]
-    return running(command, lambda: listens(int(port)), folder)
+    return redis_server(folder, int(url.rpartition(":")[2]))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +11,14 @@ from click.testing import CliRunner, Result
 from botmilter import config
 from botmilter.cli import botmilter
 from tests.cli.fakes import Run
-from tests.fakes.programs import find, free_port, listens, running
+from tests.fakes.programs import free_port
+from tests.fakes.redis_servers import redis_cli, redis_server
 
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
-    command = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with running(command, lambda: listens(port), tmp_path_factory.mktemp("redis")):
+    with redis_server(tmp_path_factory.mktemp("redis"), port):
         yield f"redis://127.0.0.1:{port}"
 
 
@@ -29,7 +28,7 @@ def chosen(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     if request.param == "sqlite":
         return ["--set", f'store.path="{tmp_path / "s.sqlite"}"']
     url: str = request.getfixturevalue("redis_url")
-    subprocess.run([find("redis-cli"), "-p", url.rpartition(":")[2], "flushall"], check=True)
+    redis_cli(int(url.rpartition(":")[2]), "flushall")
     return ["--set", f'store={{kind="redis", url="{url}"}}']
 
 

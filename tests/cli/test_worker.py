@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from botmilter.cli.surveyor import HOSTS_PER_NMAP
-from tests.fakes.programs import find, free_port, listens, running
+from tests.fakes.programs import free_port, running
+from tests.fakes.redis_servers import redis_cli, redis_server
 from tests.lab import worlds
 from tests.lab.dns import NameServer
 from tests.lab.host import Host
@@ -82,12 +83,11 @@ def test_of_three_workers_one_is_killed_and_every_host_is_recorded_once(tmp_path
     hosts = _hosts()
     (tmp_path / "spam.mbox").write_bytes(study.mbox(host.ip for host in hosts))
     port = free_port()
-    redis = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     out = tmp_path / "out"
     with ExitStack() as stack:
         lab = stack.enter_context(Lab(hosts))
         stack.enter_context(NameServer(hosts, worlds.RECORDS))
-        stack.enter_context(running(redis, lambda: listens(port), tmp_path))
+        stack.enter_context(redis_server(tmp_path, port))
         workers = [stack.enter_context(_worker(port, tmp_path, number)) for number in range(3)]
         survey = subprocess.Popen(
             _command("survey", port, tmp_path / "spam.mbox", "--out", out), stderr=subprocess.PIPE
@@ -110,19 +110,18 @@ def test_ctrl_c_ends_the_session_and_resume_goes_on_by_itself(tmp_path: Path) ->
     hosts = _hosts()[:3]
     (tmp_path / "spam.mbox").write_bytes(study.mbox(host.ip for host in hosts))
     port, out = free_port(), tmp_path / "out"
-    redis = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    alive = [find("redis-cli"), "-p", str(port), "-n", "1", "keys", "*survey:alive*"]
+    alive = ("-n", "1", "keys", "*survey:alive*")
     command = _command("survey", port, "--out", out)
-    with running(redis, lambda: listens(port), tmp_path):
+    with redis_server(tmp_path, port):
         survey = subprocess.Popen([*command, tmp_path / "spam.mbox"], stderr=subprocess.DEVNULL)
         until = time.monotonic() + _LIMIT_S
-        while not subprocess.check_output(alive).strip():
+        while not redis_cli(port, *alive).strip():
             assert survey.poll() is None
             assert time.monotonic() < until
             time.sleep(0.05)
         survey.send_signal(signal.SIGINT)
         assert survey.wait(_LIMIT_S) == 130
-        assert not subprocess.check_output(alive).strip()
+        assert not redis_cli(port, *alive).strip()
     # the queue is gone: without it the same run goes on, here with what may not be probed
     command = [sys.executable, "-m", "botmilter", "survey", "--resume", "--out", str(out)]
     done = subprocess.run(

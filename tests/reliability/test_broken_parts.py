@@ -23,7 +23,8 @@ import pytest
 import redis
 
 from tests.fakes.dns import DnsServer, Lie
-from tests.fakes.programs import find, free_port, listens, running
+from tests.fakes.programs import free_port
+from tests.fakes.redis_servers import redis_server
 from tests.reliability.rig import BUDGET_S, SLACK_S, Flow, Rig, hosts
 
 pytestmark = pytest.mark.slow
@@ -154,11 +155,9 @@ class World:
         return inside if inside.exists() else self.rig.store
 
     def start_redis(self) -> None:
-        command = [find("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1"]
         place = self.folder / "redis"
         place.mkdir(exist_ok=True)
-        one = running([*command, "--save", ""], lambda: listens(self.port), place)
-        self.redis = self._stack.enter_context(one)
+        self.redis = self._stack.enter_context(redis_server(place, self.port))
 
     def kill_redis(self) -> None:
         self.redis.kill()

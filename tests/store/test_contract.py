@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,8 @@ from botmilter.store.fresh import FreshStore
 from botmilter.store.memory import MemoryStore
 from botmilter.store.redis import RedisStore
 from botmilter.store.sqlite import SqliteStore
-from tests.fakes.programs import find, free_port, listens, running
+from tests.fakes.programs import free_port
+from tests.fakes.redis_servers import redis_cli, redis_server
 
 #: Ahead, for what Redis lets expire by its own clock has to be there at the end of a long test run.
 NOW = time.time() + 3600
@@ -31,8 +31,7 @@ SEEN = Observation(
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
-    command = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with running(command, lambda: listens(port), tmp_path_factory.mktemp("redis")):
+    with redis_server(tmp_path_factory.mktemp("redis"), port):
         yield f"redis://127.0.0.1:{port}"
 
 
@@ -49,8 +48,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         else:
             url = request.getfixturevalue("redis_url")
             made = RedisStore(url)
-            port = url.rpartition(":")[2]
-            subprocess.run([find("redis-cli"), "-p", port, "flushall"], check=True)
+            redis_cli(int(url.rpartition(":")[2]), "flushall")
         stack.callback(made.close)
         yield made
 

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -23,19 +23,12 @@ from botmilter.model import Observation, Status
 from botmilter.store.base import Window
 from botmilter.store.memory import MemoryStore
 from botmilter.store.redis import SCHEMA_VERSION, TIMEOUT_S, RedisStore
-from tests.fakes.programs import find, free_port, listens, running
-
-Server = subprocess.Popen[bytes]
-Start = Callable[..., AbstractContextManager[Server]]
+from tests.fakes.programs import find, free_port
+from tests.fakes.redis_servers import redis_cli, redis_sentinel, redis_server
 
 
 def seen(name: str = "198.18.7.12") -> Observation:
     return Observation("rdns", name, Status.ANSWERED, {"names": ["pc.example"]}, "", time.time())
-
-
-def redis(folder: Path, port: int, *options: str) -> AbstractContextManager[Server]:
-    command = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    return running([*command, *options], lambda: listens(port), folder)
 
 
 def works(store: RedisStore) -> bool:
@@ -61,16 +54,7 @@ Opener = Callable[[str], RedisStore]
 
 def test_a_unix_socket_and_a_password(tmp_path: Path, opened: Opener) -> None:
     path = tmp_path / "r.sock"
-    command = [
-        find("redis-server"),
-        "--port",
-        "0",
-        "--unixsocket",
-        str(path),
-        "--requirepass",
-        "s3",
-    ]
-    with running(command, path.exists, tmp_path):
+    with redis_server(tmp_path, path, "--requirepass", "s3"):
         assert works(opened(f"unix://:s3@{path}"))
         with pytest.raises(StoreError, match="Authentication") as caught:
             opened(f"unix://{path}").put(seen(), 60)
@@ -112,7 +96,7 @@ class Tls:
 
 def test_tls(tmp_path: Path, opened: Opener, tls: Tls) -> None:
     port = free_port()
-    with redis(tmp_path, port, *tls.on(port)):
+    with redis_server(tmp_path, port, *tls.on(port)):
         assert works(opened(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={tls.cert}"))
         with pytest.raises(StoreError, match="certificate"):
             opened(f"rediss://127.0.0.1:{port}/0").put(seen(), 60)
@@ -123,19 +107,14 @@ def test_sentinel_leads_to_the_master(
     tmp_path: Path, opened: Opener, tls: Tls, by_tls: bool
 ) -> None:
     port, sentinel = free_port(), free_port()
-    config = tmp_path / "sentinel.conf"
-    config.write_text(
-        f"port {sentinel}\nsentinel monitor mymaster 127.0.0.1 {port} 1\n"
-        "sentinel auth-pass mymaster s3@:\n"
-    )
-    master, command = [], [find("redis-server"), str(config), "--sentinel"]
-    scheme, query = "redis", ""
+    settings = f"sentinel monitor mymaster 127.0.0.1 {port} 1\nsentinel auth-pass mymaster s3@:\n"
+    master, watcher, scheme, query = [], [], "redis", ""
     if by_tls:
-        master, command = tls.on(port), [*command, *tls.on(sentinel, tls_replication="yes")]
+        master, watcher = tls.on(port), tls.on(sentinel, tls_replication="yes")
         scheme, query = "rediss", f"?ssl_ca_certs={tls.cert}"
     with (
-        redis(tmp_path, port, "--requirepass", "s3@:", *master),
-        running(command, lambda: listens(sentinel), tmp_path),
+        redis_server(tmp_path, port, "--requirepass", "s3@:", *master),
+        redis_sentinel(tmp_path, sentinel, settings, *watcher),
     ):
         place = f"127.0.0.1:{sentinel}"
         assert works(opened(f"{scheme}+sentinel://:s3%40%3A@{place}/mymaster/0{query}"))
@@ -152,16 +131,16 @@ def test_sentinel_leads_to_the_master(
 def test_a_cluster(tmp_path: Path, opened: Opener, tls: Tls, by_tls: bool) -> None:
     port = free_port()
     options = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
-    cli = [find("redis-cli"), "-p", str(port)]
+    cli: list[str] = []
     url = f"redis+cluster://127.0.0.1:{port}"
     if by_tls:
         options += tls.on(port, tls_cluster="yes")
         cli += ["--tls", "--cacert", str(tls.cert)]
         url = f"rediss+cluster://127.0.0.1:{port}?ssl_ca_certs={tls.cert}"
-    with redis(tmp_path, port, *options):
-        subprocess.run([*cli, "cluster", "addslotsrange", "0", "16383"], check=True)
+    with redis_server(tmp_path, port, *options):
+        redis_cli(port, *cli, "cluster", "addslotsrange", "0", "16383")
         end = time.monotonic() + 10
-        while b"cluster_state:ok" not in subprocess.check_output([*cli, "cluster", "info"]):
+        while b"cluster_state:ok" not in redis_cli(port, *cli, "cluster", "info"):
             assert time.monotonic() < end
             time.sleep(0.05)
         store = opened(url)
@@ -194,13 +173,12 @@ def test_no_password_is_ever_shown(opened: Opener) -> None:
 
 def test_what_has_expired_leaves_redis_too(tmp_path: Path, opened: Opener) -> None:
     port = free_port()
-    with redis(tmp_path, port):
+    with redis_server(tmp_path, port):
         store = opened(f"redis://127.0.0.1:{port}")
         store.put(seen(), 0.1)
         store.admit([Window("rate", 9, 1.0)], time.time())
-        cli = [find("redis-cli"), "-p", str(port), "keys", "*"]
         end = time.monotonic() + 10
-        while subprocess.check_output(cli).split() != [b"botmilter:notices"]:
+        while redis_cli(port, "keys", "*").split() != [b"botmilter:notices"]:
             assert time.monotonic() < end
             time.sleep(0.1)
 
@@ -209,7 +187,7 @@ def test_a_claim_that_ran_out_and_is_another_s_is_not_given_back(
     tmp_path: Path, opened: Opener
 ) -> None:
     port = free_port()
-    with redis(tmp_path, port):
+    with redis_server(tmp_path, port):
         one, other, third = (opened(f"redis://127.0.0.1:{port}") for _ in range(3))
         assert one.claim("k", 0.05)
         time.sleep(0.1)
@@ -222,7 +200,7 @@ def test_workers_forked_from_one_parent_do_not_take_each_other_for_themselves(
     tmp_path: Path, opened: Opener
 ) -> None:
     port = free_port()
-    with redis(tmp_path, port):
+    with redis_server(tmp_path, port):
         made_before = opened(f"redis://127.0.0.1:{port}")
         if (pid := os.fork()) == 0:
             os._exit(0 if made_before.claim("k", 60) else 1)
@@ -235,7 +213,7 @@ def test_a_killed_redis_is_an_error_at_once_and_its_restart_is_found(
     tmp_path: Path, opened: Opener
 ) -> None:
     port = free_port()
-    with redis(tmp_path, port) as server:
+    with redis_server(tmp_path, port) as server:
         store = opened(f"redis://127.0.0.1:{port}")
         assert works(store)
         server.kill()
@@ -244,7 +222,7 @@ def test_a_killed_redis_is_an_error_at_once_and_its_restart_is_found(
         with pytest.raises(StoreError):
             store.put(seen(), 60)
         assert time.monotonic() - started < 1.0
-    with redis(tmp_path, port):
+    with redis_server(tmp_path, port):
         assert store.get("rdns", "198.18.7.12", time.time()) is None
         assert works(store)
 
@@ -276,7 +254,7 @@ def test_what_was_not_answered_in_time_is_not_asked_again() -> None:
 def test_a_stalled_redis_holds_nobody_and_the_cache_goes_on(tmp_path: Path, opened: Opener) -> None:
     port = free_port()
     lifetimes = Lifetimes(clears_s=60, accuses_s=60, unknown_s=60, failed_s=5)
-    with redis(tmp_path, port) as server:
+    with redis_server(tmp_path, port) as server:
         memory = Memory(
             MemoryStore(10), opened(f"redis://127.0.0.1:{port}"), lifetimes, Rates(9, 9, 9)
         )
@@ -294,11 +272,10 @@ def test_a_full_redis_is_an_error_and_what_is_there_can_be_read(
     tmp_path: Path, opened: Opener
 ) -> None:
     port = free_port()
-    with redis(tmp_path, port):
+    with redis_server(tmp_path, port):
         store = opened(f"redis://127.0.0.1:{port}")
         store.put(seen(), 60)
-        cli = [find("redis-cli"), "-p", str(port), "config", "set", "maxmemory", "1"]
-        subprocess.run(cli, check=True, capture_output=True)
+        redis_cli(port, "config", "set", "maxmemory", "1")
         with pytest.raises(StoreError, match="OutOfMemory"):
             store.put(seen("another"), 60)
         assert store.get("rdns", "198.18.7.12", time.time()) is not None
@@ -324,18 +301,16 @@ def test_a_newer_version_s_database_is_refused_and_left_as_it_is(
     tmp_path: Path, opened: Opener
 ) -> None:
     port = free_port()
-    with redis(tmp_path, port):
-        cli = [find("redis-cli"), "-p", str(port)]
-        subprocess.run([*cli, "hset", "botmilter:notices", "schema", "99"], check=True)
+    with redis_server(tmp_path, port):
+        redis_cli(port, "hset", "botmilter:notices", "schema", "99")
         store = opened(f"redis://127.0.0.1:{port}")
         for _ in range(2):
             with pytest.raises(NewerStoreError, match=r"newer botmilter.*99"):
                 store.put(seen(), 60)
-        assert subprocess.check_output([*cli, "dbsize"]).strip() == b"1"
-        subprocess.run([*cli, "hset", "botmilter:notices", "schema", "1"], check=True)
+        assert redis_cli(port, "dbsize").strip() == b"1"
+        redis_cli(port, "hset", "botmilter:notices", "schema", "1")
         assert works(store)
-        found = subprocess.check_output([*cli, "hget", "botmilter:notices", "schema"])
-        assert int(found) == SCHEMA_VERSION
+        assert int(redis_cli(port, "hget", "botmilter:notices", "schema")) == SCHEMA_VERSION
 
 
 @pytest.mark.parametrize(
@@ -343,14 +318,13 @@ def test_a_newer_version_s_database_is_refused_and_left_as_it_is(
 )
 def test_hostile_rows_are_as_if_not_there(tmp_path: Path, opened: Opener, text: bytes) -> None:
     port = free_port()
-    with redis(tmp_path, port):
+    with redis_server(tmp_path, port):
         store = opened(f"redis://127.0.0.1:{port}")
         kept = seen("198.18.7.13")
         store.put(kept, 60)
-        cli = [find("redis-cli"), "-p", str(port), "-x"]
         for key in (b"botmilter:1:seen:rdns:198.18.7.12", b"botmilter:1:seen:\xff"):
-            subprocess.run([*cli, "set", key], input=text, check=True)
-        subprocess.run([*cli, "hset", "botmilter:notices", "opt-out x"], input=text, check=True)
+            redis_cli(port, "-x", "set", key, given=text)
+        redis_cli(port, "-x", "hset", "botmilter:notices", "opt-out x", given=text)
         assert store.get("rdns", "198.18.7.12", time.time()) is None
         assert [row.seen for row in store.rows()] == [kept]
         assert store.opt_outs() == ()
@@ -360,16 +334,15 @@ def test_hostile_rows_are_as_if_not_there(tmp_path: Path, opened: Opener, text: 
 
 def test_every_key_about_a_host_ends_by_itself(tmp_path: Path, opened: Opener) -> None:
     port = free_port()
-    with redis(tmp_path, port):
+    with redis_server(tmp_path, port):
         store, now = opened(f"redis://127.0.0.1:{port}"), time.time()
         store.put(seen(), 1e9)
         store.claim("rdns 198.18.7.12", 60)
         store.count("tempfail 198.18.7.0/24", 86400.0, now)
         store.admit([Window("rate 198.18.7.12", 9, 3600.0)], now)
         store.purge(now, 86400.0)
-        cli = [find("redis-cli"), "-p", str(port)]
-        keys = set(subprocess.check_output([*cli, "keys", "*"]).splitlines())
+        keys = set(redis_cli(port, "keys", "*").splitlines())
         assert len(keys) == 5
         for key in keys - {b"botmilter:notices"}:
-            left_s = int(subprocess.check_output([*cli, "ttl", key]))
+            left_s = int(redis_cli(port, "ttl", key))
             assert 0 < left_s <= 86401, key

@@ -18,7 +18,8 @@ from botmilter.survey.dispatch import Desk, Link, Worker
 from botmilter.survey.records import Host, Record
 from botmilter.survey.run import Surveyor
 from tests.cli.fakes import FakeProbe
-from tests.fakes.programs import find, free_port, listens, running
+from tests.fakes.programs import free_port
+from tests.fakes.redis_servers import redis_server
 from tests.survey.test_run import surveyor
 from tests.survey.values import host
 
@@ -30,8 +31,7 @@ HOSTS = [f"198.18.0.{n}" for n in range(1, 31)]
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     number = free_port()
-    command = [find("redis-server"), "--port", str(number), "--bind", "127.0.0.1", "--save", ""]
-    with running(command, lambda: listens(number), tmp_path_factory.mktemp("redis")):
+    with redis_server(tmp_path_factory.mktemp("redis"), number):
         yield number
 
 
