@@ -18,7 +18,7 @@ import pytest
 
 from botmilter import header
 from tests.fakes.mta import Mail, send_one
-from tests.fakes.programs import free_port
+from tests.fakes.programs import children, free_port
 from tests.fakes.redis_servers import redis_server
 from tests.lab import mta, worlds
 from tests.lab.dns import NameServer
@@ -149,5 +149,4 @@ def test_the_claim_of_a_killed_worker_ends_and_the_host_is_looked_at(
 
 def _worker(daemon: Filter) -> int:
     """The last of the daemon's children; the prober is the first."""
-    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
-    return int(children[-1])
+    return children(daemon.pid)[-1]

@@ -18,6 +18,7 @@ import pytest
 from botmilter.store.sqlite import SqliteStore
 from tests.cli.test_run import RUN, TROUBLE_LIMIT_S, configuration
 from tests.fakes.mta import send_one
+from tests.fakes.programs import children
 from tests.lab.mta import open_folder
 from tests.milter.conftest import wait_until
 
@@ -181,9 +182,8 @@ def _capabilities(pid: int, kind: str) -> int:
 
 def _held_by_children(parent: int) -> dict[int, int]:
     """What each kind of child can use, and the process that does."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     with suppress(OSError):  # gone meanwhile
-        return {_capabilities(int(pid), "CapEff"): int(pid) for pid in children}
+        return {_capabilities(pid, "CapEff"): pid for pid in children(parent)}
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Starts a real server program for a test and stops it, by pid, afterwards."""
+"""Starts a real server program for a test and stops it, by pid, afterwards; finds its children."""
 
 from __future__ import annotations
 
@@ -69,3 +69,13 @@ def listens(port: int) -> bool:
     with socket.socket() as client:
         client.settimeout(0.2)
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def children(pid: int) -> list[int]:
+    """The living processes that *pid* started, those of a thread in the order of their birth
+    (proc(5)).  Raises OSError where it has gone."""
+    found: list[int] = []
+    for task in sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda task: int(task.name)):
+        with contextlib.suppress(OSError):  # that thread has ended meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return found

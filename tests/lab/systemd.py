@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from tests.fakes.programs import find
+from tests.fakes.programs import children, find
 
 _START_LIMIT_S = 20.0
 _END_LIMIT_S = 10.0
@@ -101,9 +101,8 @@ class Systemd:
     def _pid(self) -> int:
         """Of process 1, as we see it."""
         assert self._process is not None
-        outer = self._process.pid
-        (inner,) = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
-        return int(inner)
+        (inner,) = children(self._process.pid)
+        return inner
 
     def _wait(self) -> None:
         assert self._process is not None

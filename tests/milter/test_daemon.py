@@ -17,15 +17,10 @@ import pytest
 from botmilter.errors import SetupError
 from botmilter.milter import listener
 from tests.fakes.mta import Delivery, Mail, Mta, send_one
+from tests.fakes.programs import children
 from tests.milter.conftest import Filter, exists, verdict, wait_until
 
 Start = Callable[..., Filter]
-
-
-def processes(one: Filter) -> set[int]:
-    """Children of the daemon, and of theirs."""
-    children = Path(f"/proc/{one.process.pid}/task/{one.process.pid}/children")
-    return {int(pid) for pid in children.read_text().split()}
 
 
 def test_a_session_open_at_sigterm_is_served_to_its_end(start: Start) -> None:
@@ -54,7 +49,7 @@ def test_nobody_new_is_let_in_after_sigterm(start: Start) -> None:
 
 def test_a_stop_ends_stalled_sessions_after_the_grace(start: Start) -> None:
     one = start(stop_grace_s=0.5)
-    pids = processes(one)
+    pids = children(one.process.pid)
     with one.mta() as mta:
         mta.connect()
         began = time.monotonic()
@@ -74,7 +69,7 @@ def test_an_idle_daemon_stops_at_once(start: Start) -> None:
 def test_a_worker_keeps_to_one_cpu_unless_told_otherwise(start: Start, pinned: bool) -> None:
     one = start(workers=2, pin_workers=pinned)
     cpus = sorted(os.sched_getaffinity(0))
-    seen = sorted(sorted(os.sched_getaffinity(pid)) for pid in processes(one))
+    seen = sorted(sorted(os.sched_getaffinity(pid)) for pid in children(one.process.pid))
     kept = [[cpus[-1]], [cpus[-2 % len(cpus)]]] if pinned else [cpus, cpus]
     assert seen == sorted([cpus, *kept])  # the prober goes where it likes
 
@@ -158,7 +153,7 @@ def test_a_killed_worker_is_replaced_and_mail_waits_for_it(start: Start) -> None
 
 def test_nothing_is_left_when_the_parent_is_killed(start: Start) -> None:
     one = start(workers=2, stop_grace_s=0.5)
-    pids = processes(one)
+    pids = children(one.process.pid)
     assert len(pids) == 3
     one.process.kill()
     one.process.wait(10)

@@ -22,6 +22,7 @@ from botmilter.milter import metrics
 from botmilter.milter.loopback import is_loopback_name
 from botmilter.milter.observer import Totals
 from tests.fakes.mta import send_one
+from tests.fakes.programs import children
 from tests.milter.conftest import PATIENCE_S, exists, wait_until
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
@@ -77,8 +78,7 @@ class Running:
 
     def children(self) -> list[int]:
         """Observer, prober and workers, in the order of their birth."""
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in path.read_text().split()]
+        return children(self.process.pid)
 
     def stop(self) -> None:
         self.process.terminate()

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.fakes.mta import CONTINUE, Mta
+from tests.fakes.programs import children
 from tests.lab import worlds
 from tests.lab.dns import NameServer
 from tests.lab.lab import Lab
@@ -84,8 +85,7 @@ def _family(pid: int) -> list[int]:
     found = [pid]
     for one in found:
         with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{one}/task").iterdir():
-                found += [int(child) for child in (task / "children").read_text().split()]
+            found += children(one)
     return found
 
 

@@ -21,6 +21,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from tests.fakes.mta import CONTINUE, Closed, Mail, Mta
+from tests.fakes.programs import children
 from tests.lab import net
 from tests.lab.filter import Filter
 
@@ -166,17 +167,13 @@ class Rig:
     @property
     def workers(self) -> list[int]:
         """Process ids, in the order of their start."""
-        return [pid for pid in self._children if _has_libmilter(pid)]
+        return [pid for pid in children(self.pid) if _has_libmilter(pid)]
 
     @property
     def prober(self) -> int:
         """The one child without libmilter."""
-        return next(pid for pid in self._children if pid not in self.workers)
-
-    @property
-    def _children(self) -> list[int]:
-        file = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return [int(pid) for pid in file.read_text().split()]
+        workers = self.workers
+        return next(pid for pid in children(self.pid) if pid not in workers)
 
     def flow(self, rate_per_s: float = RATE_PER_S) -> Flow:
         return Flow(str(self.folder / "milter.sock"), self.first_host, rate_per_s)

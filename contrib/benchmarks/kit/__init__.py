@@ -20,6 +20,7 @@ from typing import Any
 
 from botmilter import __version__
 from tests.fakes.mta import Mail, send_one
+from tests.fakes.programs import children
 from tests.lab import worlds
 from tests.lab.filter import Filter
 
@@ -202,8 +203,7 @@ def threads(pid: int) -> int:
 
 def workers(pid: int) -> list[int]:
     """The daemon's worker processes: its children but for the first, which is the prober."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children][1:]
+    return children(pid)[1:]
 
 
 def _stat(file: Path) -> list[str]:
