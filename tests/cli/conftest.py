@@ -1,4 +1,4 @@
-"""A store as an administrator's command finds it: SQLite and Redis in turn."""
+"""Commands on a bare machine, and a store as they find it: SQLite and Redis in turn."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from botmilter import config
-from botmilter.cli import botmilter
+from botmilter.cli import botmilter, build
 from tests.cli.fakes import Run
 from tests.fakes.programs import free_port
 from tests.fakes.redis_servers import redis_cli, redis_server
+
+
+@pytest.fixture(autouse=True)
+def _bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither this machine's configuration nor its store, for commands run in this process."""
+    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
+    monkeypatch.setattr(build, "STATE_DIRECTORY", tmp_path / "nowhere")
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +41,7 @@ def chosen(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def run(chosen: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
-
+def run(chosen: list[str]) -> Run:
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(botmilter, [*arguments, *chosen])
 

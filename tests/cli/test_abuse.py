@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from botmilter import config
 from botmilter.cli import botmilter
 from botmilter.model import Observation, Status
 from botmilter.store.sqlite import SqliteStore
@@ -32,8 +31,7 @@ MAIL = (
 
 
 @pytest.fixture
-def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
+def chosen(tmp_path: Path) -> list[str]:
     store = SqliteStore(tmp_path / "s.sqlite")
     now = time.time()
     for ip, age_s in ((BOT, 60.0), (OLD_BOT, 90000.0)):

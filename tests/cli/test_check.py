@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from botmilter import cli, config, header
+from botmilter import cli, header
 from botmilter.cli import build
 from botmilter.config import Settings
 from botmilter.model import Label, Signal, Status
@@ -19,14 +19,6 @@ from tests.cli.fakes import FakeProbe
 
 BORDER = "Received: from mail.example.com (mail.example.com [{ip}]) by mx.example.org with ESMTP"
 LAB = ("--set", 'probe.allow_networks=["198.18.0.0/15"]')
-
-
-@pytest.fixture(autouse=True)
-def _quiet_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither this machine's configuration nor its store."""
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
-    monkeypatch.setattr(build, "STATE_DIRECTORY", tmp_path / "nowhere")
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
 
 
 @pytest.fixture

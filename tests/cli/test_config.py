@@ -16,11 +16,6 @@ from click.testing import CliRunner, Result
 from botmilter import cli, config
 
 
-@pytest.fixture(autouse=True)
-def _no_machine_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
-
-
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli.botmilter, arguments)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from botmilter import cli, config
+from botmilter import cli
 from botmilter.cli import build
 from botmilter.config import Settings
 from botmilter.model import Signal
@@ -18,9 +17,8 @@ LAB = ("--set", 'probe.allow_networks=["198.18.0.0/15"]', "--set", 'store.kind="
 
 
 @pytest.fixture
-def probes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[FakeProbe, FakeProbe]:
+def probes(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeProbe, FakeProbe]:
     """A banner that settles the matter, and an nmap that is asked all the same."""
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
     found = (
         FakeProbe("smtp", [Signal("smtp.banner")], shows_life=True),
         FakeProbe("osdetect", [Signal("os.unix", detail="Linux")], wants_life=True),

@@ -137,10 +137,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
     arguments: tuple[str, ...],
     code: int,
     said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
     result = CliRunner().invoke(botmilter, ["store", *arguments])
     assert (result.exit_code, result.stderr.count("\n")) == (code, 1)
     assert said in result.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from botmilter import cli, config
+from botmilter import cli
 from botmilter.cli import build
 from botmilter.config import Settings
 from botmilter.model import Signal
@@ -31,13 +31,12 @@ def probe() -> FakeProbe:
 
 
 @pytest.fixture(autouse=True)
-def _quiet_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, probe: FakeProbe) -> None:
-    """Not this machine's configuration; *probe* is the only one there is."""
+def _one_probe(monkeypatch: pytest.MonkeyPatch, probe: FakeProbe) -> None:
+    """*probe* is the only one there is."""
 
     def fakes(settings: Settings) -> tuple[FakeProbe, ...]:
         return (probe,)
 
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
     monkeypatch.setattr(build, "probes", fakes)
 
 

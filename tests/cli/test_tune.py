@@ -27,14 +27,6 @@ SITE = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _quiet_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither this machine's configuration nor its store."""
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
-    monkeypatch.setattr(build, "STATE_DIRECTORY", tmp_path / "nowhere")
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-
-
 def write(path: Path, kind: str, mails: int, seed: int) -> Path:
     """An mbox: spam comes without a Message-ID and often without a name."""
     chance, lines = random.Random(seed), []

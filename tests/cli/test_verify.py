@@ -8,18 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from botmilter import config, seal
+from botmilter import seal
 from botmilter.cli import botmilter
 
 KEY = b"sixteen octets!!"
 VERDICT = "bot; score=8.5; origin=198.18.7.12;\n\treasons=os.client"
 SEAL = seal.seal(KEY, VERDICT, "4ABC", "<1@x.example>")
 MAIL = "Message-ID: <1@x.example>\nSubject: x\n\nHello.\n"
-
-
-@pytest.fixture(autouse=True)
-def _quiet_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "none.toml")
 
 
 def verify(folder: Path, header: str, key: bytes = KEY) -> Result:
