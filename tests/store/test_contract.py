@@ -19,7 +19,7 @@ from botmilter.store.memory import MemoryStore
 from botmilter.store.redis import RedisStore
 from botmilter.store.sqlite import SqliteStore
 from tests.fakes.programs import free_port
-from tests.fakes.redis_servers import redis_cli, redis_server
+from tests.fakes.redis_servers import redis_cli, redis_cluster, redis_server
 
 #: Ahead, for what Redis lets expire by its own clock has to be there at the end of a long test run.
 NOW = time.time() + 3600
@@ -35,7 +35,14 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"redis://127.0.0.1:{port}"
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "fresh"])
+@pytest.fixture(scope="module")
+def cluster_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, ...]]:
+    ports = tuple(free_port() for _ in range(3))
+    with redis_cluster(tmp_path_factory.mktemp("cluster"), ports):
+        yield ports
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "cluster", "fresh"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     with ExitStack() as stack:
         made: Store
@@ -45,6 +52,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
             made = SqliteStore(tmp_path / "s.db")
         elif request.param == "fresh":
             made = FreshStore(MemoryStore(100), since=0.0)
+        elif request.param == "cluster":
+            ports = request.getfixturevalue("cluster_ports")
+            made = RedisStore(f"redis+cluster://127.0.0.1:{ports[0]}")
+            for port in ports:
+                redis_cli(port, "flushall")
         else:
             url = request.getfixturevalue("redis_url")
             made = RedisStore(url)

@@ -24,7 +24,7 @@ from botmilter.store.base import Window
 from botmilter.store.memory import MemoryStore
 from botmilter.store.redis import SCHEMA_VERSION, TIMEOUT_S, RedisStore
 from tests.fakes.programs import find, free_port
-from tests.fakes.redis_servers import redis_cli, redis_sentinel, redis_server
+from tests.fakes.redis_servers import redis_cli, redis_cluster, redis_sentinel, redis_server
 
 
 def seen(name: str = "198.18.7.12") -> Observation:
@@ -153,7 +153,8 @@ def test_a_cluster(tmp_path: Path, opened: Opener, tls: Tls, by_tls: bool) -> No
 
 
 def test_a_cluster_that_is_away_at_the_start_is_found_later(tmp_path: Path, opened: Opener) -> None:
-    store = opened(f"redis+cluster://127.0.0.1:{free_port()}")
+    port = free_port()
+    store = opened(f"redis+cluster://127.0.0.1:{port}")
     for ask in (
         lambda: store.put(seen(), 60),
         lambda: list(store.rows()),
@@ -162,6 +163,8 @@ def test_a_cluster_that_is_away_at_the_start_is_found_later(tmp_path: Path, open
     ):
         with pytest.raises(StoreError):
             ask()
+    with redis_cluster(tmp_path, [port]):
+        assert works(store)
 
 
 def test_no_password_is_ever_shown(opened: Opener) -> None:
