@@ -147,6 +147,30 @@ def test_the_claim_of_a_killed_worker_ends_and_the_host_is_looked_at(
             time.sleep(0.2)
 
 
+# -- rates --------------------------------------------------------------------------------------
+
+_PER_MINUTE = 10
+#: What the mails below take, many times over: a new minute would let as many measurements in again.
+_IN_A_MINUTE_S = 8.0
+
+
+def test_two_hosts_keep_to_one_rate_together(lab: Lab, folder: Path, redis: str) -> None:
+    """Thirty hosts, each of which would get a connection and a ping."""
+    strangers = [replace(PC, ip=IPv4Address("198.18.91.1") + n, names=()) for n in range(30)]
+    lab.put(*strangers)
+    limits = settings(redis, probe__osdetect__enabled=False, probe__in_all_per_minute=_PER_MINUTE)
+    places = [folder / "one", folder / "other"]
+    with Filter(places[0], limits) as one, Filter(places[1], limits) as other:
+        if (left_s := 60 - time.time() % 60) < _IN_A_MINUTE_S:
+            time.sleep(left_s)
+        with ThreadPoolExecutor(10) as mails:
+            list(mails.map(lambda n: verdict(places[n % 2], strangers[n]), range(30)))
+        said = [daemon.log.count("why=rate_limit:_in_all") for daemon in (one, other)]
+    sent = [packets(lab, stranger) for stranger in strangers]
+    assert sum(one.total() for one in sent) == _PER_MINUTE
+    assert all(said), said
+
+
 def _worker(daemon: Filter) -> int:
     """The last of the daemon's children; the prober is the first."""
     return children(daemon.pid)[-1]
