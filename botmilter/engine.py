@@ -230,13 +230,15 @@ class Engine:
         self._submit(ticket, RECALL_LANE, f"{RECALL_LANE} {unknown}", recall)
 
     def _heed(self, ticket: Ticket, said: tuple[Signal, ...]) -> None:
-        """Take in what the mail says: what was needless without that may be needed after all."""
+        """Take in what the mail says: what was needless without that may be needed after all, and
+        what was held back until somebody waits may start."""
         with ticket.changed:
-            ticket.mail_signals = said
+            ticket.mail_signals, ticket.awaited = said, True
             needless = [n for n, seen in ticket.seen.items() if seen.reason == plan.NOT_NEEDED]
             for name in needless:
                 del ticket.seen[name]
-        if needless:
+            held_back = not (ticket.settled or ticket.recalling)
+        if needless or held_back:
             self._advance(ticket)
 
     def _advance(self, ticket: Ticket) -> None:
@@ -263,6 +265,7 @@ class Engine:
             ticket.running,
             lambda: self._can_matter(ticket),
             ticket.settled,
+            ticket.awaited,
             ticket.policy.silent_too,
         )
 
@@ -322,9 +325,7 @@ class Engine:
         """An observation of each probe: what is there when the wait is over, or why not."""
         deadline = Deadline.after(self.budget_s(ticket.policy))
         self._waiting.add(ticket)
-        while is_open := self._wait(ticket, deadline):
-            if deadline.is_over:
-                break
+        while (is_open := self._wait(ticket, deadline)) and not deadline.is_over:
             if while_waiting is not None:
                 while_waiting()
         self._waiting.discard(ticket)
@@ -350,8 +351,7 @@ class Engine:
             return True
         outstanding = [p for name, p in ticket.probes.items() if name not in ticket.seen]
         possible = frozenset[str]().union(*(probe.signals for probe in outstanding))
-        said = self._signals(ticket, ticket.seen)
-        known = frozenset((signal.name, signal.strength) for signal in said)
+        known = frozenset((one.name, one.strength) for one in self._signals(ticket, ticket.seen))
         return self._label_can_change(known, possible)
 
     # -- what it means --------------------------------------------------------------------------

@@ -24,7 +24,8 @@ class Policy:
     probes: frozenset[str]
     """Names of the probes to use, of those the engine has."""
     settle_s: float = 0.0
-    """How long a probe that wants life waits for the cheap ones, counted from the start."""
+    """How long a probe that wants life waits for the cheap ones, and for the mail to come, counted
+    from the start."""
     thorough: bool = False
     """Run and wait for all probes, also where they cannot change the label."""
     silent_too: bool = False
@@ -60,6 +61,8 @@ class Ticket:
         self.running: set[str] = set()
         self.recalling = False
         self.settled = policy.settle_s <= 0
+        self.awaited = False
+        """The mail is there and waits; before, the MTA may still reject it."""
         self.abandoned = False
         self.answered = False
         """The mail has its verdict: what comes now serves the next one."""

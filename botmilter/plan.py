@@ -2,7 +2,7 @@
 
 Cheap probes start together.  One that *wants life* (nmap: 0.3 s of CPU, and 3 to 4.5 s to say
 nothing about a silent host) waits for a sign of life, and a moment longer for the cheap ones,
-which often make it needless.
+which often make it needless; also for the mail itself, which the MTA may reject meanwhile.
 """
 
 from __future__ import annotations
@@ -51,13 +51,15 @@ def next_step(
     running: Collection[str],
     can_change: Callable[[], bool],
     settled: bool,
+    awaited: bool = True,
     silent_too: bool = False,
 ) -> Step:
     """Decide about each of *probes* that is neither in *seen* nor *running*.
 
     *can_change* tells whether what is still outstanding can change the label (asked at most once
-    and only where it matters); *settled* whether the cheap probes have had their moment; with
-    *silent_too* those that want life do without.
+    and only where it matters); *settled* whether the cheap probes have had their moment;
+    *awaited* whether somebody waits for the verdict by now; with *silent_too* those that want life
+    do without.
     """
     waiting = [probe for probe in probes if probe.name not in seen and probe.name not in running]
     cheap = tuple(probe.name for probe in waiting if not probe.wants_life)
@@ -71,8 +73,8 @@ def next_step(
         return Step(start=cheap)
     if not can_change():
         return Step(start=cheap, skip=tuple((name, NOT_NEEDED) for name in dear))
-    others_open = bool(cheap) or bool(running)
-    if others_open and not settled:
+    may_become_needless = bool(cheap) or bool(running) or not awaited
+    if may_become_needless and not settled:
         return Step(start=cheap)
     return Step(start=(*cheap, *dear))
 

@@ -17,7 +17,7 @@ from botmilter.clock import Deadline
 from botmilter.engine import RECALL_LANE, Engine
 from botmilter.health import FAILURES_TO_PAUSE
 from botmilter.holders import HeldBy
-from botmilter.inquiry import Policy
+from botmilter.inquiry import Policy, Ticket
 from botmilter.measuring import Catch
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import (
@@ -259,6 +259,33 @@ def test_a_confirmed_server_with_a_banner_needs_no_nmap() -> None:
     verdict = made.result(made.begin(origin(), policy(settle_s=2.0)))
     assert (verdict.label, never.asked) == (Label.CLEAN, [])
     assert missing(verdict.missing)["osdetect"] is Status.SKIPPED  # and rdns, where it comes last
+
+
+def begun_early(settle_s: float, *probes: Scripted) -> tuple[Engine, Ticket]:
+    """An inquiry before its mail is there, for which all cheap probes have answered."""
+    made = engine(*probes)
+    ticket = made.begin(origin(), policy(settle_s=settle_s))
+    assert wait_until(lambda: len(ticket.observations) == 2)
+    return made, ticket
+
+
+def test_nmap_starts_for_a_mail_that_takes_its_time() -> None:
+    begun_early(0.2, rdns(), smtp(), asked := nmap())
+    assert not asked.asked
+    assert wait_until(lambda: len(asked.asked) == 1)
+
+
+def test_nmap_starts_at_once_when_a_mail_waits() -> None:
+    made, ticket = begun_early(30.0, rdns(), smtp(), asked := nmap())
+    assert made.result(ticket).label is Label.BOT
+    assert len(asked.asked) == 1
+
+
+def test_nmap_does_not_start_for_a_mail_that_is_rejected_meanwhile() -> None:
+    _, ticket = begun_early(0.2, rdns(), smtp(), asked := nmap())
+    ticket.abandon()
+    time.sleep(0.4)
+    assert not asked.asked
 
 
 def test_the_survey_asks_that_server_all_the_same() -> None:

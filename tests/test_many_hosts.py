@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections import Counter
@@ -25,13 +24,13 @@ from tests.lab.dns import NameServer
 from tests.lab.filter import Filter
 from tests.lab.host import Host
 from tests.lab.lab import Lab
+from tests.lab.scans import Scans
 
 pytestmark = pytest.mark.slow
 
 ICMP, TCP = 1, 6
 #: Refuses port 25, so that one connection is one packet; looks like a client's system.
 PC = worlds.INFECTED_BEHIND_FORWARDER
-_COUNTING = '#!/bin/sh\necho "$*" >>"{log}"\nexec {nmap} "$@"\n'
 
 
 @pytest.fixture
@@ -51,18 +50,6 @@ def redis(folder: Path) -> Iterator[str]:
     port = free_port()
     with redis_server(folder, port):
         yield f"redis://127.0.0.1:{port}"
-
-
-@pytest.fixture
-def scans(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A line for each start of nmap by a filter begun after this."""
-    log, programs = folder / "scans", folder / "programs"
-    programs.mkdir()
-    script = programs / "nmap"
-    script.write_text(_COUNTING.format(log=log, nmap=shutil.which("nmap")))
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    return log
 
 
 def settings(url: str, **more: object) -> dict[str, object]:
@@ -88,18 +75,17 @@ def packets(lab: Lab, host: Host) -> Counter[tuple[int, int]]:
 
 
 def test_twenty_mails_at_once_at_two_hosts_look_at_their_sender_once(
-    lab: Lab, folder: Path, redis: str, scans: Path
+    lab: Lab, folder: Path, redis: str
 ) -> None:
     places = [folder / "one", folder / "other"]
-    with ExitStack() as daemons:
+    with Scans() as scans, ExitStack() as daemons:
         for place in places:
             daemons.enter_context(Filter(place, settings(redis)))
         with ThreadPoolExecutor(20) as mails:
             found = list(mails.map(lambda n: verdict(places[n % 2], PC), range(20)))
+        assert len(scans.started) == 1, scans.started
     assert {one.label for one in found} == {"bot"}
     assert {"os.client", "smtp.refused"} <= set(found[0].reasons)
-    started = [line for line in scans.read_text().splitlines() if " -O " in line]
-    assert len(started) == 1, started
 
 
 def test_each_packet_of_those_mails_is_sent_once(lab: Lab, folder: Path, redis: str) -> None:

@@ -56,6 +56,15 @@ def test_the_next_step(
     assert plan.next_step(PROBES, known, set(running.split()), lambda: can_change, settled) == step
 
 
+@pytest.mark.parametrize(("settled", "start"), [(False, ()), (True, ("os",))])
+def test_while_nobody_waits_the_dear_probe_has_a_moment_s_patience(
+    settled: bool, start: tuple[str, ...]
+) -> None:
+    known = {name: Observation(name, "k", status) for name, status in ALL_UP.items()}
+    step = plan.next_step(PROBES, known, set(), lambda: True, settled, awaited=False)
+    assert step.start == start
+
+
 def test_without_any_witness_configured_the_dear_probe_runs() -> None:
     probes = (Kind("rdns"), Kind("os", wants_life=True))
     known = {"rdns": Observation("rdns", "k", UP)}

@@ -83,7 +83,7 @@ class Probes(Table):
     control_hosts: Addresses = ()
     """Hosts known to answer, asked when all others look the same; none: the past decides."""
     settle_s: Annotated[float, Field(ge=0, le=60)] = 0.3
-    """How long nmap waits for the cheap probes to make it needless."""
+    """How long nmap waits for the cheap probes, or the MTA, to make it needless."""
     queue_limit: Annotated[int, Field(ge=0, le=100_000)] = 256
     """Measurements of one kind that may wait for a free thread."""
     in_all_per_minute: PerTime = 600
