@@ -8,8 +8,6 @@ sent a mail, or a mail went without a verdict.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,24 +16,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from contrib.benchmarks import kit
 from tests.reliability import hostile
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="contrib/bench attack", description=__doc__)
+    parser = kit.arguments("attack", __doc__)
     parser.add_argument("--mails", type=int, default=10_000)
-    parser.add_argument("--json", action="store_true", help="one object instead of the lines")
     given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         seen = hostile.attack(Path(folder), given.mails)
-    if given.json:
-        print(json.dumps(asdict(seen), indent=2))
-    else:
-        print(
-            f"{seen.mails} mails in {seen.took_s:.0f} s, {seen.unmarked} without one verdict\n"
-            f"{seen.packets} packets left, to others than the mails' own hosts:"
-            f" {' '.join(seen.strangers) or 'none'}"
-        )
+    said = (
+        f"{seen.mails} mails in {seen.took_s:.0f} s, {seen.unmarked} without one verdict\n"
+        f"{seen.packets} packets left, to others than the mails' own hosts:"
+        f" {' '.join(seen.strangers) or 'none'}"
+    )
+    kit.publish(given, ("pymilter", "libmilter", "nmap"), asdict(seen), said)
     return 1 if seen.strangers or seen.unmarked or not seen.packets else 0
 
 

@@ -6,8 +6,6 @@ leaves; none of the hosts answers.  Exit code 1 if a mail failed or a rate was e
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,19 +14,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from contrib.benchmarks import kit
 from tests.reliability import load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="contrib/bench flood", description=__doc__)
+    parser = kit.arguments("flood", __doc__)
     parser.add_argument("--mails", type=int, default=100_000)
     parser.add_argument("--addresses", type=int, default=50_000)
     parser.add_argument("--connections", type=int, default=100)
-    parser.add_argument("--json", action="store_true", help="one object instead of the lines")
     given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         seen = load.flood(Path(folder), given.mails, given.addresses, given.connections)
-    print(json.dumps(asdict(seen), indent=2) if given.json else _lines(seen))
+    kit.publish(given, ("pymilter", "libmilter"), asdict(seen), _lines(seen))
     return 0 if seen.is_within_rates and not seen.sent.failed else 1
 
 

@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Lab() as lab:
         tables = [] if given.within_only else [_options(lab, given), _many(lab, given)]
         tables.append(_within(lab))
-    kit.report(given, tables[0], **{f"table {n}": one for n, one in enumerate(tables[1:], 2)})
+    more = {f"table {n}": one for n, one in enumerate(tables[1:], 2)}
+    kit.report(given, ("nmap",), tables[0], **more)
     return 0
 
 

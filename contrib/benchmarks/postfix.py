@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, address in places.items():
                 seen.setdefault(name, []).append(_median_ms(address, given.mails))
     rows = [_row(name, seen) for name in seen]
-    kit.report(given, rows)
+    kit.report(given, ("Postfix", "pymilter", "libmilter"), rows)
     return 0
 
 

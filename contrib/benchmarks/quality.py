@@ -17,9 +17,7 @@ other end: phishing sent through today's providers, where nobody must be called 
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 import random
 import re
 import shutil
@@ -33,12 +31,15 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from botmilter import __version__, config, mailbox, offline, received, score
-from botmilter.model import Hop, Origin, Signal, Trust
-from botmilter.net import site_network
-from botmilter.received import forgery, origin
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from botmilter import config, mailbox, offline, received, score  # noqa: E402 - the clone itself is not on the path
+from botmilter.model import Hop, Origin, Signal, Trust  # noqa: E402
+from botmilter.net import site_network  # noqa: E402
+from botmilter.received import forgery, origin  # noqa: E402
+from contrib.benchmarks import kit  # noqa: E402
+
 CORPUS = HERE.parents[2] / "shared" / "corpus" / "headers.tar.gz"
 WANTED, UNWANTED, MODERN = "easy-ham-1", "spam-1", "phishing-pot"
 #: From the corpus' own README.
@@ -82,13 +83,8 @@ Scorer = Callable[[Case], float]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="contrib/bench quality",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = kit.arguments("quality", __doc__)
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="headers.tar.gz")
-    parser.add_argument("--json", action="store_true", help="one object instead of the tables")
     options = parser.parse_args(argv)
     if not options.corpus.exists():
         print(f"no corpus at {options.corpus}: nothing measured", file=sys.stderr)
@@ -96,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["tar", "-xzf", options.corpus, "-C", folder], check=True)
         result = measure(Path(folder) / "corpus")
-    print(json.dumps(result, indent=2) if options.json else _tables(result))
+    kit.publish(options, ("SpamAssassin",), result, _tables(result))
     return 0
 
 
@@ -115,8 +111,6 @@ def measure(folder: Path) -> dict[str, Any]:
         scorers["SpamAssassin, names"] = lambda case: _sum(peer[case.path], SA_NAMES)
         scorers["SpamAssassin, whole header"] = lambda case: _sum(peer[case.path], SA_HEADER)
     return {
-        "machine": platform.platform(),
-        "botmilter": __version__,
         "mails": Counter(case.folder for case in site),
         "rows": {name: _row(site, scorer) for name, scorer in scorers.items()},
         "parts": _parts([(case, score.judge(case.signals, rules).score) for case in site]),
@@ -325,8 +319,7 @@ def _hfilter(hop: Hop | None) -> float:
 
 def _tables(result: dict[str, Any]) -> str:
     rows, signals = result["rows"], result["signals"]
-    lines = [f"botmilter {result['botmilter']}, {result['machine']}"]
-    lines += [f"{dict(result['mails'])}, area within each receiving host, 95 % over origins", ""]
+    lines = [f"{dict(result['mails'])}, area within each receiving host, 95 % over origins", ""]
     lines += [f"{'':34}{'area':>6}{'95 %':>16}{'hits at 1 %':>13}{'at 5 %':>8}"]
     for name, row in rows.items():
         low, high = row["auc_95"]

@@ -14,28 +14,26 @@ best counts for each.  Ratios mean something, rates only on the same machine.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import mailparser
 
-from botmilter import __version__
-from botmilter.model import Trust
-from botmilter.received import parse
-from botmilter.received.origin import find
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from botmilter.model import Trust  # noqa: E402 - the clone itself is not on the path
+from botmilter.received import parse  # noqa: E402
+from botmilter.received.origin import find  # noqa: E402
+from contrib.benchmarks import kit  # noqa: E402
+
 CORPUS = HERE.parents[2] / "shared" / "corpus" / "headers.tar.gz"
 #: The networks that the corpus' README names, of all its parts together.
 NETWORKS = (
@@ -75,10 +73,9 @@ class SpamAssassin:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="contrib/bench received", description=__doc__)
+    parser = kit.arguments("received", __doc__)
     parser.add_argument("--corpus", type=Path, default=CORPUS)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     if not given.corpus.exists():
         raise SystemExit(f"no mail to read: {given.corpus} is not there; name another by --corpus")
@@ -86,7 +83,7 @@ def main() -> int:
         subprocess.run(["tar", "-xzf", given.corpus, "-C", folder], check=True)
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         result = measure(files, given.rounds)
-    print(json.dumps(result) if given.json else table(result))
+    kit.publish(given, ("SpamAssassin", "mail-parser"), result, table(result))
     return 0 if result["ratio"] >= WANTED_RATIO else 1
 
 
@@ -107,9 +104,6 @@ def measure(files: Sequence[Path], rounds: int) -> dict[str, Any]:
     rates = {name: len(blocks) / seconds for name, seconds in best.items()}
     peer = max(rates["SpamAssassin, least"], rates["SpamAssassin, whole"])
     return {
-        "botmilter": __version__,
-        "mail-parser": version("mail-parser"),
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "mails": len(blocks),
         "hops": sum(len(parse(block).hops) for block in blocks),
         "rounds": rounds,
@@ -143,7 +137,7 @@ def theirs(blocks: Sequence[bytes]) -> float:
 def table(result: dict[str, Any]) -> str:
     rates, ratios = result["mails_per_s"], result["ratios"]
     over = f"{result['mails']} mails, {result['hops']} Received lines"
-    lines = [f"{over}, best of {result['rounds']} rounds; {result['machine']}", ""]
+    lines = [f"{over}, best of {result['rounds']} rounds", ""]
     lines.append(f"{'':24}{'mails/s':>10}{'us/mail':>10}{'ours is':>12}")
     for name, rate in rates.items():
         ratio = f"{ratios[name]:.1f} x" if name in ratios else ""

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         generator = kit.Generator(folder)
         rows = _known(folder, generator, given)
         memory = _unknown(folder, lab, generator, given.hosts) if given.hosts else []
-    kit.report(given, rows, memory=memory)
+    kit.report(given, ("pymilter", "libmilter"), rows, memory=memory)
     return 1 if any(row["failed"] for row in rows) else 0
 
 

@@ -7,8 +7,6 @@ stall.  Exit code 1 if a mail failed or something was left.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,22 +15,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from contrib.benchmarks import kit
 from tests.reliability import load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="contrib/bench soak", description=__doc__)
+    parser = kit.arguments("soak", __doc__)
     parser.add_argument("--mails", type=int, default=200_000)
     parser.add_argument("--warm", type=int, default=20_000, help="of these, before the first look")
     parser.add_argument("--connections", type=int, default=20)
-    parser.add_argument("--json", action="store_true", help="one object instead of the lines")
     given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         soaked = load.soak(Path(folder), given.warm, given.mails, given.connections)
     with tempfile.TemporaryDirectory() as folder:
         crowded = load.crowd(Path(folder), stalled=200, at_once=800, mails=8_000)
     both = {"soak": asdict(soaked), "crowd": asdict(crowded)}
-    print(json.dumps(both, indent=2) if given.json else _lines(soaked, crowded))
+    kit.publish(given, ("pymilter", "libmilter", "nmap"), both, _lines(soaked, crowded))
     failed = sum(one.failed for one in (soaked.warm, soaked.rest, *crowded.rounds))
     return 0 if soaked.leaves_nothing and not failed else 1
 

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                             "probed": _probed(places[start], fresh, given.mails, lab),
                         }
                     )
-    kit.report(given, rows)
+    kit.report(given, ("Postfix", "pymilter", "libmilter", "nmap"), rows)
     return 0
 
 

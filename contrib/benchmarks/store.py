@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         url = running.enter_context(_redis(folder))
         rows = _operations(folder, url, given.rounds, given.seconds)
         second = _second_mails(folder, url, given.hosts)
-    kit.report(given, rows, second=second)
+    uses = ("Redis", "redis-py", "SQLite", "pymilter", "libmilter")
+    kit.report(given, uses, rows, second=second)
     return 0
 
 

@@ -9,7 +9,6 @@ mean something, seconds only here.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import resource
@@ -35,6 +34,7 @@ from botmilter.probes.osdetect import options  # noqa: E402
 from botmilter.probes.ping import PingProbe, echo  # noqa: E402
 from botmilter.survey.intake import Intake  # noqa: E402
 from botmilter.survey.worklist import WorkList  # noqa: E402
+from contrib.benchmarks import kit  # noqa: E402
 from tests.lab import worlds  # noqa: E402
 from tests.lab.dns import NameServer  # noqa: E402
 from tests.lab.host import FILTERED, Host, black_hole  # noqa: E402
@@ -56,7 +56,7 @@ _NMAPS = 16
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="contrib/bench survey", description=__doc__)
+    parser = kit.arguments("survey", __doc__)
     parser.add_argument("--mails", type=int, default=100_000)
     parser.add_argument("--hosts", type=int, default=256)
     parser.add_argument("--sample", type=int, default=16, help="hosts measured the study's way")
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             result["harvest"] = harvest(Path(folder), given.mails)
         if given.only != "harvest":
             result["hosts"] = measure(Path(folder), given.hosts, given.sample)
-    print(json.dumps(result, indent=1))
+    kit.publish(given, ("nmap",), result, json.dumps(result, indent=1))
     return 0 if all(part["kept"] for part in result.values()) else 1
 
 

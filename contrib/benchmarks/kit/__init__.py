@@ -5,20 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from botmilter import __version__
+from contrib.benchmarks.kit.head import caption, head
 from tests.fakes.mta import Mail, send_one
 from tests.fakes.programs import children
 from tests.lab import worlds
@@ -28,7 +27,8 @@ _UNIT = Path(__file__).resolve().parents[2] / "systemd/botmilter.service"
 _SOURCES = Path(__file__).resolve().parents[1]
 _LOAD_LIMIT_S = 600.0
 _WARM_LIMIT_S = 60.0
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+#: Less CPU than this cannot be told from none.
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 #: Everything measured: nmap is not asked where it can no longer change the label.
 _KNOWN = re.compile(rb"^clean;(?!.*missing=(?!osdetect$))")
 
@@ -189,7 +189,7 @@ def cpu_s(pid: int) -> float:
             ticks += sum(int(ticks) for ticks in _stat(Path(f"/proc/{one}/stat"))[11:15])
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return ticks * _TICK_S
+    return ticks * TICK_S
 
 
 def memory_mib(pid: int) -> float:
@@ -248,29 +248,29 @@ def arguments(name: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def report(given: argparse.Namespace, rows: Sequence[Row], **more: Sequence[Row]) -> None:
-    """Print what was measured, as tables or as JSON; *more* is further tables by name.
+def report(
+    given: argparse.Namespace,
+    uses: Iterable[str],
+    rows: Sequence[Row],
+    notes: Sequence[str] = (),
+    **more: Sequence[Row],
+) -> None:
+    """Print what was measured, as tables or as JSON: the head (:mod:`.head`), with the versions of
+    what it *uses*, *rows*, further tables by name, and what else is to be said."""
+    tables = {"rows": rows, **more}
+    text = "\n".join([*(table(one) for one in tables.values() if one), *notes])
+    publish(given, uses, {**tables, "notes": notes}, text)
 
-    The load average, of the last minute, tells whom the machine was shared with."""
-    head = {
-        "machine": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "botmilter": __version__,
-        "load": round(os.getloadavg()[0], 1),
-        **{key: value for key, value in vars(given).items() if key != "json"},
-    }
+
+def publish(
+    given: argparse.Namespace, uses: Iterable[str], found: Mapping[str, Any], text: str
+) -> None:
+    """Print the head, and below it *found*, or *text* that says the same."""
+    top = head(given, uses)
     if given.json:
-        print(json.dumps({**head, "rows": list(rows), **more}, indent=2))
-        return
-    print(
-        f"{head['machine']}, {head['cpus']} CPUs, Python {head['python']}, botmilter {__version__}"
-    )
-    rest = [f"{key} {value}" for key, value in list(head.items())[4:]]
-    print(", ".join(rest))
-    for one in (rows, *more.values()):
-        if one:
-            print(table(one))
+        print(json.dumps({**top, **found}, indent=2))
+    else:
+        print(f"{caption(top)}\n{text}")
 
 
 def table(rows: Sequence[Row]) -> str:
