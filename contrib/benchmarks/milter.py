@@ -14,9 +14,6 @@ Milter.Base and by its lower module, which botmilter uses.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import shutil
 import statistics
 import subprocess
@@ -31,14 +28,14 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from botmilter import __version__  # noqa: E402 - the clone itself is not on the path
-from contrib.benchmarks import kit  # noqa: E402
+from contrib.benchmarks import kit  # noqa: E402 - the clone itself is not on the path
 from tests.lab import worlds  # noqa: E402
 from tests.lab.dns import NameServer  # noqa: E402
 from tests.lab.filter import Filter  # noqa: E402
 from tests.lab.lab import Lab  # noqa: E402
 
 FLOOR = "pymilter floor"
+_PEERS = ("opendkim", "rspamd")
 #: rspamd compiles its patterns first.
 _START_LIMIT_S = 90.0
 
@@ -79,25 +76,19 @@ worker "rspamd_proxy" {{ bind_socket = "{place} mode=0666"; milter = yes; timeou
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="contrib/bench milter", description=__doc__)
+    parser = kit.arguments("milter", __doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--messages", type=int, default=1500, help="in each round, of each filter")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 10, 50])
-    parser.add_argument("--json", action="store_true", help="one object instead of the table")
     given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         load = _compile(Path(folder), "milter_load", "-pthread")
         filters = _start(Path(folder), running)
         rows = measure(load, filters, given.rounds, given.messages, given.connections)
-    result = {
-        "machine": platform.platform(),
-        "python": platform.python_version(),
-        "botmilter": __version__,
-        "rounds": given.rounds,
-        "messages": given.messages,
-        "rows": rows,
-    }
-    print(json.dumps(result, indent=2) if given.json else _table(result))
+    missing = [name for name in _PEERS if not shutil.which(name)]
+    notes = [f"{name} is left out: it is not installed here" for name in missing]
+    uses = ("pymilter", "libmilter", *_PEERS)
+    kit.report(given, uses, rows, notes)
     return 1 if any(row["failed"] for row in rows) else 0
 
 
@@ -207,7 +198,7 @@ def _round(load: Path, place: Path, pid: int, at_once: int, messages: int) -> di
     done, took_s, failed = subprocess.run(
         words, check=True, stdout=subprocess.PIPE, text=True
     ).stdout.split()
-    cpu_ms = (kit.cpu_s(pid) - before) * 1000 / messages
+    cpu_ms = max(kit.cpu_s(pid) - before, kit.TICK_S) * 1000 / messages
     return {"per_s": int(done) / float(took_s), "cpu_ms": cpu_ms, "failed": int(failed)}
 
 
@@ -215,34 +206,19 @@ def _row(
     at_once: int, name: str, seen: Mapping[tuple[int, str], list[dict[str, float]]]
 ) -> dict[str, Any]:
     mine, floor = seen[at_once, name], seen[at_once, FLOOR]
-    ratios = [a["per_s"] / b["per_s"] for a, b in zip(mine, floor, strict=True)]
-    cpu_ms = statistics.median(one["cpu_ms"] for one in mine)
+
+    def ratio(what: str) -> dict[str, float]:
+        return kit.median_spread([a[what] / b[what] for a, b in zip(mine, floor, strict=True)])
+
     return {
-        "connections": at_once,
+        "conn.": at_once,
         "filter": name,
-        "per_s": round(statistics.median(one["per_s"] for one in mine)),
-        "ratio": round(statistics.median(ratios), 2),
-        "spread": [round(min(ratios), 2), round(max(ratios), 2)],
-        "cpu_ms": round(cpu_ms, 3),
-        "cpu_ratio": round(cpu_ms / statistics.median(one["cpu_ms"] for one in floor), 2),
+        "msg/s": round(statistics.median(one["per_s"] for one in mine)),
+        "x floor": ratio("per_s"),
+        "CPU ms": round(statistics.median(one["cpu_ms"] for one in mine), 3),
+        "CPU x floor": ratio("cpu_ms"),
         "failed": int(sum(one["failed"] for one in mine)),
     }
-
-
-def _table(result: Mapping[str, Any]) -> str:
-    lines = [
-        f"{result['machine']}, Python {result['python']}, botmilter {result['botmilter']}",
-        f"{result['rounds']} interleaved rounds of {result['messages']} messages",
-        "conn.  filter                              msg/s x floor     min-max  CPU ms x floor fail",
-    ]
-    for row in result["rows"]:
-        low, high = row["spread"]
-        lines.append(
-            f"{row['connections']:>5}  {row['filter']:<34} {row['per_s']:>6} {row['ratio']:>6.2f}"
-            f" {low:>5.2f}-{high:<5.2f} {row['cpu_ms']:>7.3f} {row['cpu_ratio']:>7.2f}"
-            f" {row['failed']:>6}"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
