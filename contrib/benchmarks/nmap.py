@@ -3,10 +3,10 @@
 The hosts answer as nmap's own database says of Windows XP SP3, so that what comes out is an upper
 bound: real paths are noisier.  "exact": the right name is among the matches of the best accuracy.
 
-First each set of options against each way a host may be firewalled, four at a time, in rounds.
-Then 16 hosts by so many processes at once, and in batches of one invocation.  Last the filter's own
-scan of hosts of all kinds at three round trips, by the limit it has: how many it can tell in time,
-and how many of these within 3 s, for a mail that waits no longer.
+First each set of options against each way a host may be firewalled, four at a time.  Then 16 hosts
+by so many processes at once, and in batches of one invocation.  Last the filter's own scan of hosts
+of all kinds at three round trips, by the limit it has: how many it can tell in time, and how many
+of these within 3 s, for a mail that waits no longer.  All in interleaved rounds.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -80,10 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--within-only", action="store_true", help="the last table alone")
     given = parser.parse_args(argv)
     with Lab() as lab:
-        tables = [] if given.within_only else [_options(lab, given), _many(lab, given)]
-        tables.append(_within(lab))
-    more = {f"table {n}": one for n, one in enumerate(tables[1:], 2)}
-    kit.report(given, ("nmap",), tables[0], **more)
+        options = [] if given.within_only else _options(lab, given)
+        many = [] if given.within_only else _many(lab, given)
+        within = _within(lab, given.rounds)
+    kit.report(given, ("nmap",), options, many=many, within=within)
     return 0
 
 
@@ -107,14 +108,16 @@ def _options(lab: Lab, given: Any) -> list[dict[str, Any]]:
             seen.setdefault(job, []).append(done)
     lab.remove(*(host.ip for host in hosts.values()))
     return [
-        {"options": name, **{shape: _cell(seen[name, shape]) for shape in SHAPES}}
+        {
+            "options": name,
+            "host": shape,
+            "s": kit.median_spread([scan.took_s for scan in seen[name, shape]], 1),
+            "exact": sum(scan.exact for scan in seen[name, shape]),
+            "of": len(seen[name, shape]),
+        }
         for name in OPTIONS
+        for shape in SHAPES
     ]
-
-
-def _cell(scans: Sequence[Scan]) -> str:
-    exact = sum(scan.exact for scan in scans)
-    return f"{statistics.median(scan.took_s for scan in scans):.1f} s, {exact}/{len(scans)}"
 
 
 def _scan(options: Sequence[str], host: Host) -> Scan:
@@ -147,13 +150,30 @@ def _many(lab: Lab, given: Any) -> list[dict[str, Any]]:
     open_host = replace(SHAPES["open"], round_trip_s=given.round_trip_ms / 1000)
     hosts = [replace(open_host, ip=_BASE.ip + 100 + number) for number in range(_MANY)]
     lab.put(*hosts)
-    rows = [_row(f"{at_once} processes", hosts, at_once, 1) for at_once in (1, 4, 8, 16)]
-    rows += [_row(f"batches of {size}", hosts, 1, size) for size in (4, 8, 16)]
+    ways = {f"{at_once} processes": (at_once, 1) for at_once in (1, 4, 8, 16)}
+    ways |= {f"batches of {size}": (1, size) for size in (4, 8, 16)}
+    seen: dict[str, list[dict[str, float]]] = {how: [] for how in ways}
+    for _ in range(given.rounds):
+        for how, (at_once, size) in ways.items():
+            seen[how].append(_all_of(hosts, at_once, size))
     lab.remove(*(host.ip for host in hosts))
-    return rows
+    digits = {"s in all": 1, "hosts/s": 1, "median s each": 1, "CPU s a host": 2}
+    return [
+        {
+            f"{_MANY} open hosts by": how,
+            **{
+                name: kit.median_spread([one[name] for one in rounds], places)
+                for name, places in digits.items()
+            },
+            "exact": int(sum(one["exact"] for one in rounds)),
+            "of": len(hosts) * len(rounds),
+        }
+        for how, rounds in seen.items()
+    ]
 
 
-def _row(how: str, hosts: Sequence[Host], at_once: int, size: int) -> dict[str, Any]:
+def _all_of(hosts: Sequence[Host], at_once: int, size: int) -> dict[str, float]:
+    """Once all *hosts*, by *at_once* processes of *size* hosts each."""
     options = OPTIONS["same, 1 retry (ours)"]
     batches = [hosts[at : at + size] for at in range(0, len(hosts), size)]
 
@@ -166,12 +186,11 @@ def _row(how: str, hosts: Sequence[Host], at_once: int, size: int) -> dict[str, 
         done = list(pool.map(scan, batches))
     wall_s = time.monotonic() - began
     return {
-        "16 open hosts by": how,
-        "s in all": round(wall_s, 1),
-        "hosts/s": round(len(hosts) / wall_s, 1),
-        "median s each": round(statistics.median(took_s for _, took_s in done), 1),
-        "CPU s a host": round((_children_cpu_s() - before) / len(hosts), 2),
-        "exact": f"{sum(exact for exact, _ in done)}/{len(hosts)}",
+        "s in all": wall_s,
+        "hosts/s": len(hosts) / wall_s,
+        "median s each": statistics.median(took_s for _, took_s in done),
+        "CPU s a host": (_children_cpu_s() - before) / len(hosts),
+        "exact": sum(exact for exact, _ in done),
     }
 
 
@@ -184,7 +203,7 @@ def _children_cpu_s() -> float:
 # -- within a budget ------------------------------------------------------------------------------
 
 
-def _within(lab: Lab) -> list[dict[str, Any]]:
+def _within(lab: Lab, rounds: int) -> list[dict[str, Any]]:
     """The filter's own scan, four at a time, of each kind of host at each round trip."""
     hosts = [
         replace(host, ip=_BASE.ip + 200 + number, round_trip_s=round_trip_s)
@@ -193,23 +212,31 @@ def _within(lab: Lab) -> list[dict[str, Any]]:
         )
     ]
     lab.put(*hosts)
-    rows = []
-    for limit_s in (3.0, 5.0, 10.0, Settings().probe.osdetect.limit_s):
-        with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(lambda host: _ours(host, limit_s), hosts))  # noqa: B023 - used up here
-        rows.append(
-            {
-                "limit s": limit_s,
-                "hosts": len(hosts),
-                "some match within 3 s": f"{sum(one.is_brief for one in found) / len(hosts):.0%}",
-                "some match": f"{sum(one.matches for one in found) / len(hosts):.0%}",
-                "exact": f"{sum(one.exact for one in found) / len(hosts):.0%}",
-                "median s": round(statistics.median(one.took_s for one in found), 1),
-                "max s": round(max(one.took_s for one in found), 1),
-            }
-        )
+    limits_s = (3.0, 5.0, 10.0, Settings().probe.osdetect.limit_s)
+    seen: dict[float, list[list[Found]]] = {limit_s: [] for limit_s in limits_s}
+    for _ in range(rounds):
+        for limit_s in limits_s:
+            with ThreadPoolExecutor(4) as pool:
+                seen[limit_s].append(list(pool.map(_ours, hosts, repeat(limit_s))))
     lab.remove(*(host.ip for host in hosts))
-    return rows
+    return [_within_row(limit_s, found) for limit_s, found in seen.items()]
+
+
+def _within_row(limit_s: float, rounds: Sequence[Sequence[Found]]) -> dict[str, Any]:
+    def percent(is_so: Callable[[Found], bool]) -> dict[str, float]:
+        return kit.median_spread([100 * sum(map(is_so, one)) / len(one) for one in rounds], 0)
+
+    return {
+        "limit s": limit_s,
+        "hosts": len(rounds[0]),
+        "% told within 3 s": percent(lambda one: one.is_brief),
+        "% told": percent(lambda one: one.matches),
+        "% exact": percent(lambda one: one.exact),
+        "median s": kit.median_spread(
+            [statistics.median(one.took_s for one in found) for found in rounds], 1
+        ),
+        "max s": round(max(one.took_s for found in rounds for one in found), 1),
+    }
 
 
 @dataclass(frozen=True, slots=True)
