@@ -204,7 +204,8 @@ class Memory:
     def _over_rate(self, ip: IPAddress) -> str | None:
         """Count one more measurement of *ip*, or tell which limit it would break.
 
-        Over all who share the store, or in this process alone while it is out of reach.
+        Over all who share the store, and in this process, which goes on alone while that is out of
+        reach.
         """
         rates, now = self._rates, time.time()
         windows = (
@@ -214,7 +215,8 @@ class Memory:
         )
         away: int | None = _UNREACHABLE
         full = self._ask_store(lambda: self._store.admit(windows, now), away)
-        if full == _UNREACHABLE:
+        if full in (None, away) and not self.is_local:
+            # counted here too, and always: a store that goes or comes back begins no rate anew
             full = self._cache.admit(windows, now)
         if full is None:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -13,7 +14,7 @@ from botmilter.errors import StoreError
 from botmilter.health import FAILURES_TO_PAUSE
 from botmilter.memory import Lifetimes, Memory, Rates
 from botmilter.model import Observation, Status
-from botmilter.store.base import Notices
+from botmilter.store.base import Notices, Window
 from botmilter.store.memory import MemoryStore
 
 LIFETIMES = Lifetimes(clears_s=1000, accuses_s=100, unknown_s=10, failed_s=5)
@@ -105,6 +106,21 @@ class Flaky(MemoryStore):
     def count(self, key: str, window_s: float, now: float) -> int:
         time.sleep(0.7)
         raise StoreError("database is locked")
+
+    def admit(self, windows: Sequence[Window], now: float) -> int | None:
+        if self.down:
+            raise StoreError("connection refused")
+        return super().admit(windows, now)
+
+
+def test_a_rate_that_the_store_has_counted_is_not_granted_again_when_it_goes() -> None:
+    store = Flaky(10)
+    memory = Memory(MemoryStore(10), store, LIFETIMES, replace(RATES, per_host_per_hour=5))
+    host, said = ip_address("198.18.7.12"), []
+    for number in range(10):
+        store.down = number % 3 == 2
+        said.append(memory.refusal(host))
+    assert said.count(None) == 5, said
 
 
 def test_a_lost_store_is_logged_once_and_so_is_its_return(
