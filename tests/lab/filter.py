@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from tests.lab import net
+from tests.lab import net, untraced
 from tests.lab.mta import accepts
 
 _ROOT = Path(__file__).parents[2]
@@ -75,7 +74,7 @@ class Filter:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(_ROOT)},
+                env={**untraced.environ(), "PYTHONPATH": str(_ROOT)},
             )
         end = time.monotonic() + _START_LIMIT_S
         while self._process.poll() is None and time.monotonic() < end:

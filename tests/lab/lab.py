@@ -13,7 +13,6 @@ namespace, and refuses one that has a way out.  Mail clients with simulated addr
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.lab import client, net
+from tests.lab import client, net, untraced
 from tests.lab.host import Host
 from tests.lab.world import Flow
 
@@ -45,8 +44,7 @@ class Lab:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_ROOT,
-            # nothing of ours runs there, and coverage.py's tracer would slow its every packet
-            env={name: it for name, it in os.environ.items() if not name.startswith("COVERAGE")},
+            env=untraced.environ(),
             text=True,
         )
         self._seen: Counter[Flow] = Counter()
