@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -226,8 +227,12 @@ def url() -> Iterator[str]:
     """A full page, under the headers that the daemon sends."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         text = status.page(_with_long_words(_seen(time.time()))).encode()
-        loopback.serve(listener, {"/": lambda _: ("text/html; charset=utf-8", text)})
+        server = loopback._Server(listener, {"/": lambda _: ("text/html; charset=utf-8", text)})
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        server.shutdown()  # or it would ask the closed socket again and again, to the last test
+        thread.join()
 
 
 @pytest.fixture(scope="module")
