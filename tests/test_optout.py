@@ -58,7 +58,8 @@ class Site:
                 delivery = send_one(one.address.removeprefix("unix:"), ip=ip)
                 (value,) = delivery.values(b"X-Bot-Verdict")
                 assert str(header.parse(value.decode()).origin) == ip
-        return self.lab.destinations()
+        # else an earlier test's connection, which the kernel has not done with yet
+        return self.lab.destinations() & {*THEIRS, *OTHERS}
 
 
 def redis(folder: Path, url: str) -> AbstractContextManager[object]:
