@@ -454,5 +454,5 @@ def test_mail_flows_on_and_the_log_says_it_once(
     assert not scenario.says or seen.log.count(scenario.says) == 1, seen.log
     assert not scenario.over or seen.log.count(scenario.over) == 1
     assert "Traceback" not in seen.log
-    assert seen.share_without < 0.95  # while it was broken all were; a busy machine is often late
+    assert seen.share_without < 0.5  # while it was broken all were; a busy machine may be late
     assert scenario.kills_worker or seen.workers_before == seen.workers_after

@@ -16,7 +16,7 @@ def test_a_flood_from_unknown_hosts_stays_within_the_rates(tmp_path: Path) -> No
     assert seen.sent.failed == 0
     assert seen.sent.slowest_s < 2 * 5.0  # nobody waits a second budget; contrib/bench times it
     assert seen.is_within_rates, seen
-    assert seen.by_rate_limit > 100
+    assert seen.by_rate_limit > 1_000
     assert seen.peak["threads"] < 400
 
 
