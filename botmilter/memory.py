@@ -232,12 +232,13 @@ class Memory:
         def count() -> None:
             answers.put(self._ask_store(lambda: self._store.count(key, _DAY_S, now), None))
 
-        shared = None
-        if not self.is_local:
-            with suppress(queue.Empty, RuntimeError):  # the latter: the machine gives no thread
-                threading.Thread(target=count, daemon=True).start()
-                shared = answers.get(timeout=COUNT_WAIT_S)
-        return shared if shared is not None else self._cache.count(key, _DAY_S, now)
+        known = self._cache.count(key, _DAY_S, now)
+        if self.is_local:
+            return known
+        with suppress(queue.Empty, RuntimeError):  # the latter: the machine gives no thread
+            threading.Thread(target=count, daemon=True).start()
+            return max(known, answers.get(timeout=COUNT_WAIT_S) or 0)
+        return known
 
     def purge(self) -> int:
         """Drop what has expired, here and in the store; returns how many.  Waits for the store."""
