@@ -15,7 +15,7 @@ from itertools import pairwise
 from botmilter.model import Chain, Hop, HopKind, HopSource
 from botmilter.received import dialects, grammar, peer, veil
 from botmilter.received.dialects import Dialect
-from botmilter.received.grammar import Stamp
+from botmilter.received.grammar import Comment, Stamp
 from botmilter.received.peer import Peer
 
 HeaderField = tuple[str | bytes, str | bytes]
@@ -220,6 +220,7 @@ def _envelope_from(notes: Sequence[str], head: Sequence[str], text: str) -> str 
     if text[-1:] == ")" and "(envelope-from " in text:  # behind the date: FreeBSD's sendmail
         found = _SENDER.match(text, text.rindex("(envelope-from ") + 1)
         return found[1] or None if found is not None else None
-    if len(head) == 1 and "@" in head[0]:  # from user@example.org by host by uid 502
+    if len(head) == 1 and "@" in head[0] and not isinstance(head[0], Comment):
+        # from user@example.org by host by uid 502
         return head[0].strip("<>")
     return None

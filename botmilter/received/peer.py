@@ -242,7 +242,8 @@ def _named(noted: Noted, left: Sequence[Item], said: _Said, dialect: Dialect) ->
 def _ends_in_greeting(left: Sequence[Item], dialect: Dialect) -> bool:
     """``(HELO x) (ident@[192.0.2.7])``: qmail-ldap; elsewhere that would be part of a HELO."""
     return (
-        isinstance(left[-1], Comment)
+        bool(left)
+        and isinstance(left[-1], Comment)
         and not dialect.puts_helo_first
         and _GREETING.match(left[-1]) is not None
     )

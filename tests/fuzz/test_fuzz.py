@@ -65,13 +65,15 @@ def _command(target: str) -> list[str]:
 
 
 def _run(command: list[str], at_most_s: float) -> None:
+    """Fails with the exception that *command* ended by, and its input in base64."""
     # not under coverage.py, which the fuzzer's own tracing and exit disturb
     env = {name: text for name, text in os.environ.items() if not name.startswith("COVERAGE")}
     env["PYTHONPATH"] = str(ROOT)
-    ran = subprocess.run(
-        command, env=env, capture_output=True, text=True, timeout=at_most_s, check=False
-    )
-    assert ran.returncode == 0, ran.stderr[-4000:]
+    ran = subprocess.run(  # the exception goes to stdout, the input and all else to stderr
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        errors="replace", timeout=at_most_s, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout[-8000:]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 from hypothesis import example, given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from botmilter.model import Chain, Trust
 from botmilter.received import forgery, origin, parse, parse_line
+from botmilter.received.dialects import DIALECTS
 
 #: What lines are made of, so that random ones come near to real ones.
 PIECES = st.sampled_from(
@@ -50,6 +52,25 @@ def test_any_bytes_give_a_chain(block: bytes) -> None:
 def test_anything_near_to_a_line_gives_a_hop(lines: list[str]) -> None:
     flat = [line.replace("\r\n\t", " ").encode("utf-8", "surrogatepass") for line in lines]
     assert len(judge(b"".join(b"Received: " + line + b"\n" for line in flat)).hops) == len(flat)
+
+
+#: What stands between "from" and "by", whole: a word or a comment each.
+PEER_ITEMS = (
+    "h.example", "[192.0.2.7]", "192.0.2.7", "(192.0.2.7)", "([192.0.2.7])", "(r.example)",
+    "(r.example [192.0.2.7])", "(x@192.0.2.7)", "(x@[192.0.2.7])", "(@[192.0.2.7])", "(x@)",
+    "([192.0.2.7] helo=x ident=y)", "(HELO x)", "(HELO)", "(helo=)", "(ident=)", "(port=25)",
+    "(account u HELO x)", "(may be forged)", "(unknown)", "()", "([)", "(])", "helo=", '"', "[",
+)  # fmt: skip
+
+
+def test_every_order_of_a_peers_parts_gives_a_hop() -> None:
+    behind = [f"by mx.example {dialect.marks[0]}" for dialect in DIALECTS if dialect.marks]
+    for count in (0, 1, 2):
+        for head in product(PEER_ITEMS, repeat=count):
+            for tail in behind:
+                judge(f"Received: from {' '.join(head)} {tail}\n".encode())
+    for head in product(PEER_ITEMS, repeat=3):
+        judge(f"Received: from {' '.join(head)} by mx.example\n".encode())
 
 
 @given(LINES)
