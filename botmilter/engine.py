@@ -82,7 +82,7 @@ class Engine:
         self._measurer = Measurer(self._probes, memory, self._points, control_hosts, recorder)
         self._recorder = recorder
         self._waiting: set[Ticket] = set()
-        self._standings = Standings(memory.at_hand, hosts_at_most)
+        self._standings = Standings(memory.still_has, hosts_at_most)
 
         @lru_cache(_KINDS_OF_DOUBT)
         def label_can_change(known: frozenset[tuple[str, float]], possible: frozenset[str]) -> bool:

@@ -12,7 +12,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -128,6 +128,14 @@ class Memory:
         now = time.time()
         return self._believed(self._cache.get(probe, key, now), now)
 
+    def still_has(self, basis: Iterable[tuple[str, str, Observation | None]]) -> bool:
+        """Whether this process remembers just this for each probe and key.  A dict hit each."""
+        now = time.time()
+        for probe, key, seen in basis:
+            if self._believed(self._cache.get(probe, key, now), now) is not seen:
+                return False
+        return True
+
     def recall(
         self, probe: str, key: str, points: Callable[[Observation], float]
     ) -> Observation | None:
@@ -164,7 +172,9 @@ class Memory:
 
     def _believed(self, seen: Observation | None, now: float) -> Observation | None:
         """*seen*, if neither the clock nor the address's holder has changed since."""
-        if seen is None or seen.taken_at > now + AHEAD_AT_MOST_S or self.is_outdated(seen):
+        if seen is None or seen.taken_at > now + AHEAD_AT_MOST_S:
+            return None
+        if self._holders.is_outdated(seen):
             return None
         return seen
 

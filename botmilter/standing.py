@@ -14,8 +14,11 @@ from dataclasses import dataclass
 
 from botmilter.model import Observation, Signal, Target, Verdict
 
-#: What memory has for a probe and a store key.
-AtHand = Callable[[str, str], Observation | None]
+#: Probe, store key and what memory had; None where it had nothing and needed nothing.
+Basis = tuple[tuple[str, str, Observation | None], ...]
+
+#: Whether memory still has just that.
+StillHas = Callable[[Basis], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +30,15 @@ class Standing:
     """Compared by identity: another budget may have led elsewhere."""
     signals: tuple[Signal, ...]
     """What the mail itself said."""
-    basis: tuple[tuple[str, str, Observation | None], ...]
-    """Probe, store key and what memory had; None where it had nothing and needed nothing."""
+    basis: Basis
 
 
 class Standings:
     """At most *at_most*, which should be no more hosts than memory has rows for: a verdict holds
     on to its observations.  Safe for many threads, for each step is one step of a dict's."""
 
-    def __init__(self, at_hand: AtHand, at_most: int) -> None:
-        self._at_hand = at_hand
+    def __init__(self, still_has: StillHas, at_most: int) -> None:
+        self._still_has = still_has
         self._at_most = at_most
         self._by_target: dict[Target, Standing] = {}
 
@@ -45,10 +47,7 @@ class Standings:
         standing = self._by_target.get(target)
         if standing is None or standing.policy is not policy:
             return None
-        for probe, key, seen in standing.basis:
-            if self._at_hand(probe, key) is not seen:
-                return None
-        return standing
+        return standing if self._still_has(standing.basis) else None
 
     def keep(self, target: Target, standing: Standing) -> None:
         if len(self._by_target) >= self._at_most:

@@ -38,7 +38,7 @@ class Ping(Probe):
 
 class Osdetect(Probe):
     limit_s: Limit = 15.0
-    at_once: AtOnce = 4
+    at_once: AtOnce = 2
     ipv6: bool = False
     """Whether IPv6 hosts are fingerprinted too."""
 

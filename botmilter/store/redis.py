@@ -4,11 +4,11 @@ The address says what is behind it:
 
 * ``redis://[user:password@]host[:port][/db]``, ``rediss://`` with TLS, ``unix:///path``
 * ``redis+sentinel://[user:password@]host:port,host:port/MASTER[/db]``
-* ``redis+cluster://[user:password@]host:port``
+* ``redis+cluster://[user:password@]host:port,host:port``, of which one that answers is enough
 * ``rediss+sentinel://`` and ``rediss+cluster://`` the same with TLS
 
 Options such as ``?ssl_ca_certs=/path`` are redis-py's.  Name and password are percent-encoded
-where they hold ``@ : / %``.  A sentinel gets no password.
+where they hold ``@ : / %``; IPv6 addresses stand in brackets.  A sentinel gets no password.
 
 Every key begins with ``botmilter:`` and ends by itself, but for one hash, ``botmilter:notices``,
 which has the list of opt-outs and the version of all this.  Values carry their expiry as well, so
@@ -32,7 +32,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.cluster import RedisCluster
+from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import parse_url
 from redis.exceptions import RedisClusterException  # of no family with the others
 from redis.retry import Retry
@@ -323,17 +323,39 @@ def maker(url: str, timeout_s: float = TIMEOUT_S) -> Callable[[], Any]:
     }
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")
-    plain = urlunsplit(parts._replace(scheme=scheme))
+    parts_of_redis = parts._replace(scheme=scheme)
     if kind == "cluster":
-        parse_url(plain)  # type: ignore[no-untyped-call]  # redis-py annotates it not
-        return lambda: RedisCluster.from_url(plain, **limits)
+        return _cluster(parts_of_redis, limits)
     if kind == "sentinel":
-        made = _sentinel(parts._replace(scheme=scheme), limits)
+        made = _sentinel(parts_of_redis, limits)
     elif kind:
         raise ValueError("expected redis://, rediss://, unix://, +sentinel or +cluster")
     else:
         made = redis.Redis.from_url(url, **limits)
     return lambda: made
+
+
+def _cluster(parts: SplitResult, limits: dict[str, Any]) -> Callable[[], Any]:
+    """What makes a client that asks one host after the other about the cluster."""
+    credentials, at_sign, hosts = parts.netloc.rpartition("@")
+    first, *others = hosts.split(",")
+    url = urlunsplit(parts._replace(netloc=f"{credentials}{at_sign}{first}"))
+    parse_url(url)  # type: ignore[no-untyped-call]  # redis-py annotates it not
+    places = [_place(other, 6379) for other in others]
+
+    def make() -> Any:
+        nodes = [ClusterNode(host, port) for host, port in places]  # type: ignore[no-untyped-call]  # the same
+        return RedisCluster.from_url(url, startup_nodes=nodes, **limits)
+
+    return make
+
+
+def _place(text: str, port: int) -> tuple[str, int]:
+    """The host and port that *text* names; ValueError where it names none."""
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError(f"expected host:port, found {text!r}")
+    return parts.hostname, parts.port or port
 
 
 def _sentinel(parts: SplitResult, limits: dict[str, Any]) -> Any:
@@ -343,9 +365,7 @@ def _sentinel(parts: SplitResult, limits: dict[str, Any]) -> Any:
     master, _, db = parts.path.strip("/").partition("/")
     if not master:
         raise ValueError("expected redis+sentinel://host:port,host:port/MASTER[/db]")
-    pairs = [
-        (host, int(port or 26379)) for host, _, port in (h.partition(":") for h in hosts.split(","))
-    ]
+    pairs = [_place(host, 26379) for host in hosts.split(",")]
     options = parse_url(f"{parts.scheme}://?{parts.query}")  # type: ignore[no-untyped-call]  # the same
     for_tls = {"ssl": True} if parts.scheme == "rediss" else {}
     options.pop("connection_class", None)

@@ -12,7 +12,7 @@ from botmilter import config
 from botmilter.cli import botmilter, build
 from tests.cli.fakes import Run
 from tests.fakes.programs import free_port
-from tests.fakes.redis_servers import redis_cli, redis_server
+from tests.fakes.redis_servers import redis_cli, redis_cluster, redis_server
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +30,21 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"redis://127.0.0.1:{port}"
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(scope="session")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    ports = [free_port() for _ in range(3)]
+    with redis_cluster(tmp_path_factory.mktemp("cluster"), ports):
+        yield "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+@pytest.fixture(params=["sqlite", "redis", "cluster"])
 def chosen(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
-    """What says which store it is."""
+    """What says which store it is, an empty one."""
     if request.param == "sqlite":
         return ["--set", f'store.path="{tmp_path / "s.sqlite"}"']
-    url: str = request.getfixturevalue("redis_url")
-    redis_cli(int(url.rpartition(":")[2]), "flushall")
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    for place in url.rpartition("/")[2].split(","):
+        redis_cli(int(place.rpartition(":")[2]), "flushall")
     return ["--set", f'store={{kind="redis", url="{url}"}}']
 
 

@@ -17,10 +17,19 @@ import pytest
 
 def find(program: str) -> str:
     """The path of *program*; fails the test where tests/run did not provide it."""
-    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    path = _path(program)
     if path is None:
         pytest.fail(f"{program} is missing: start the tests with tests/run, which installs it")
     return path
+
+
+def is_there(program: str) -> bool:
+    """For one that not every distribution has a package of."""
+    return _path(program) is not None
+
+
+def _path(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,9 @@ _SLOTS = 16384
 _CLUSTER_LIMIT_S = 20.0
 
 
-def redis_server(folder: Path, place: int | Path, *options: str) -> AbstractContextManager[Server]:
+def redis_server(
+    folder: Path, place: int | Path, *options: str, program: str = "redis-server"
+) -> AbstractContextManager[Server]:
     """A Redis on port *place*, or on the Unix socket *place* and no port; *options* as
     redis-server takes them, the last counts."""
     is_ready: Callable[[], bool]
@@ -29,7 +31,7 @@ def redis_server(folder: Path, place: int | Path, *options: str) -> AbstractCont
         where, is_ready = ["--port", "0", "--unixsocket", str(place)], place.exists
     else:
         where, is_ready = ["--port", str(place), "--bind", "127.0.0.1"], partial(listens, place)
-    return running([find("redis-server"), *where, "--save", "", *options], is_ready, folder)
+    return running([find(program), *where, "--save", "", *options], is_ready, folder)
 
 
 def redis_sentinel(

@@ -18,9 +18,12 @@ from botmilter.store.fresh import FreshStore
 from botmilter.store.memory import MemoryStore
 from botmilter.store.redis import RedisStore
 from botmilter.store.sqlite import SqliteStore
-from tests.fakes.programs import free_port
+from tests.fakes.programs import free_port, is_there
 from tests.fakes.redis_servers import redis_cli, redis_cluster, redis_server
 
+VALKEY = "valkey-server"
+#: Debian 12 has no package of Valkey; tests/run brings it where there is one.
+STORES = ["memory", "sqlite", "redis", "cluster", "fresh"] + ["valkey"] * is_there(VALKEY)
 #: Ahead, for what Redis lets expire by its own clock has to be there at the end of a long test run.
 NOW = time.time() + 3600
 SEEN = Observation(
@@ -36,13 +39,21 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    folder = tmp_path_factory.mktemp("valkey")
+    with redis_server(folder, port, program=VALKEY):
+        yield f"redis://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
 def cluster_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, ...]]:
     ports = tuple(free_port() for _ in range(3))
     with redis_cluster(tmp_path_factory.mktemp("cluster"), ports):
         yield ports
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "cluster", "fresh"])
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     with ExitStack() as stack:
         made: Store
@@ -58,7 +69,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
             for port in ports:
                 redis_cli(port, "flushall")
         else:
-            url = request.getfixturevalue("redis_url")
+            url = request.getfixturevalue(f"{request.param}_url")
             made = RedisStore(url)
             redis_cli(int(url.rpartition(":")[2]), "flushall")
         stack.callback(made.close)

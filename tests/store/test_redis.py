@@ -167,6 +167,25 @@ def test_a_cluster_that_is_away_at_the_start_is_found_later(tmp_path: Path, open
         assert works(store)
 
 
+def test_a_cluster_is_found_by_whichever_of_its_hosts_answers(
+    tmp_path: Path, opened: Opener
+) -> None:
+    away, there = free_port(), free_port()
+    with redis_cluster(tmp_path, [there]):
+        for places in ((away, there), (there, away), (away, away, there)):
+            hosts = ",".join(f"127.0.0.1:{port}" for port in places)
+            store = opened(f"redis+cluster://{hosts}")
+            store.put(seen(hosts), 60)
+            assert store.get("rdns", hosts, time.time()) is not None
+
+
+@pytest.mark.parametrize("kind", ["cluster", "sentinel"])
+@pytest.mark.parametrize("hosts", ["127.0.0.1:1,", "127.0.0.1:1,h:port", "127.0.0.1:1,h:70000"])
+def test_a_host_that_is_none_is_said_at_once(opened: Opener, kind: str, hosts: str) -> None:
+    with pytest.raises(StoreError, match=r"host|[Pp]ort"):
+        opened(f"redis+{kind}://{hosts}/mymaster")
+
+
 def test_no_password_is_ever_shown(opened: Opener) -> None:
     for url in ("redis://u:s3cret@127.0.0.1:1", "redis://127.0.0.1:1/0?password=s3cret"):
         with pytest.raises(StoreError) as caught:
