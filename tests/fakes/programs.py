@@ -88,3 +88,11 @@ def children(pid: int) -> list[int]:
         with contextlib.suppress(OSError):  # that thread has ended meanwhile
             found += map(int, (task / "children").read_text().split())
     return found
+
+
+def runs(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,8 @@ from tests.lab.host import CLOSED, PROHIBITED, RESETS, UNREACHABLE, Host, Port
 from tests.lab.lab import Lab
 
 LIMIT_S = 1.0
+#: Most of what is done here is waiting.
+AT_ONCE = 8
 #: What a killed nmap and a loaded machine take on top.
 GRACE_S = 1.0
 PROBES = ("rdns", "smtp", "ping", "osdetect", "dnsbl", "senderhost", "p0f")
@@ -71,9 +75,9 @@ def server() -> Iterator[DnsServer]:
         yield running
 
 
-@pytest.fixture
-def p0f(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "p0f.sock"
+@pytest.fixture(scope="module")
+def p0f(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("p0f") / "p0f.sock"
     known = {str(host.ip): answer("Windows", "XP\x1b\xff") for host in HOSTS.values()}
     with P0fServer(path, known):
         yield path
@@ -126,12 +130,23 @@ def target(host: Host) -> Target:
     return Target(ip_address(str(host.ip)), "mail.a.example", "a.example")
 
 
+Met = Mapping[tuple[str, str], Future[Observation]]
+
+
+@pytest.fixture(scope="module")
+def met(lab: Lab, p0f: Path) -> Iterator[Met]:
+    """Each host by each probe."""
+    with DnsServer() as server, ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            (host, name): pool.submit(check, build(name, server, p0f), target(HOSTS[host]))
+            for host, name in product(HOSTS, PROBES)
+        }
+
+
 @pytest.mark.parametrize("name", PROBES)
 @pytest.mark.parametrize("host", HOSTS)
-def test_every_host_is_met_in_time(
-    lab: Lab, server: DnsServer, p0f: Path, host: str, name: str
-) -> None:
-    check(build(name, server, p0f), target(HOSTS[host]))
+def test_every_host_is_met_in_time(met: Met, host: str, name: str) -> None:
+    met[host, name].result()
 
 
 @pytest.mark.parametrize("name", PROBES)
@@ -142,13 +157,23 @@ def test_there_may_be_no_time_at_all(
     check(build(name, server, p0f), target(worlds.BLACK_HOLE), limit_s)
 
 
+@pytest.fixture(scope="module")
+def lied_to(p0f: Path) -> Iterator[Met]:
+    """Each probe that asks the DNS, by each lie."""
+
+    def ask(lie: Lie, name: str) -> Observation:
+        with DnsServer() as server:
+            server.lie_always(lie)
+            return check(build(name, server, p0f), target(worlds.MAIL_SERVER))
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {(lie, name): pool.submit(ask, lie, name) for lie, name in product(Lie, BY_DNS)}
+
+
 @pytest.mark.parametrize("name", BY_DNS)
 @pytest.mark.parametrize("lie", Lie)
-def test_a_name_server_that_lies_is_met_in_time(
-    server: DnsServer, p0f: Path, lie: Lie, name: str
-) -> None:
-    server.lie_always(lie)
-    seen = check(build(name, server, p0f), target(worlds.MAIL_SERVER))
+def test_a_name_server_that_lies_is_met_in_time(lied_to: Met, lie: Lie, name: str) -> None:
+    seen = lied_to[lie, name].result()
     if lie is not Lie.TRUNCATED:
         assert not seen.status.is_evidence
 
@@ -162,13 +187,26 @@ def test_hostile_names_and_texts_come_out_plain(server: DnsServer, p0f: Path, na
     check(build(name, server, p0f), here)
 
 
+HOSTILE_GREETINGS = ("", "\udc80", "a" * 100_000, "a\r\nb: c", "[::1]", "ä.example")
+
+
+@pytest.fixture(scope="module")
+def greeted(lab: Lab, p0f: Path) -> Iterator[Met]:
+    """Each greeting to each probe."""
+    ip = ip_address(str(worlds.INFECTED_BEHIND_FORWARDER.ip))
+    with DnsServer() as server, ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            (helo, name): pool.submit(check, build(name, server, p0f), Target(ip, helo, helo), 0.3)
+            for helo, name in product(HOSTILE_GREETINGS, PROBES)
+        }
+
+
 @pytest.mark.parametrize("name", PROBES)
-@pytest.mark.parametrize("helo", ["", "\udc80", "a" * 100_000, "a\r\nb: c", "[::1]", "ä.example"])
+@pytest.mark.parametrize("helo", HOSTILE_GREETINGS)
 def test_hostile_greetings_reach_no_key_and_raise_nothing(
-    lab: Lab, server: DnsServer, p0f: Path, name: str, helo: str
+    greeted: Met, name: str, helo: str
 ) -> None:
-    hostile = Target(ip_address(str(worlds.INFECTED_BEHIND_FORWARDER.ip)), helo, helo)
-    seen = check(build(name, server, p0f), hostile, 0.3)
+    seen = greeted[helo, name].result()
     assert seen.key.isascii()
     assert seen.key.isprintable()
     assert len(seen.key) < 600

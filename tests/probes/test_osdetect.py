@@ -19,6 +19,7 @@ from botmilter.errors import SetupError
 from botmilter.model import IPAddress, Observation, Status, Target
 from botmilter.probes import osdetect
 from botmilter.probes.osdetect import OsDetectProbe
+from tests.fakes.programs import runs
 
 HERE = ip_address("127.0.0.1")
 WINDOWS_XP = {
@@ -83,7 +84,7 @@ def test_an_nmap_that_hangs_is_killed_with_its_children_and_reaped(nmap_is: Path
         osdetect.scan(HERE, 0.5)
     assert time.monotonic() - started < 2.0
     end = time.monotonic() + 5
-    while any(_runs(int(pid)) for pid in pids.read_text().split()):
+    while any(runs(int(pid)) for pid in pids.read_text().split()):
         assert time.monotonic() < end
         time.sleep(0.02)
 
@@ -102,14 +103,6 @@ def test_nmap_stands_back_at_first_and_then_takes_its_part(nmap_is: Path) -> Non
     assert [int(fields[41 - 3]) for fields in seen] == [os.SCHED_IDLE, os.SCHED_OTHER]
     # another session would be a group of its own to the scheduler
     assert {int(fields[6 - 3]) for fields in seen} == {os.getsid(0)}
-
-
-def _runs(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize(

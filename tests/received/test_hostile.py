@@ -63,6 +63,7 @@ PEER_ITEMS = (
 )  # fmt: skip
 
 
+@pytest.mark.no_cover
 def test_every_order_of_a_peers_parts_gives_a_hop() -> None:
     behind = [f"by mx.example {dialect.marks[0]}" for dialect in DIALECTS if dialect.marks]
     for count in (0, 1, 2):

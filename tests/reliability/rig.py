@@ -201,4 +201,6 @@ class Rig:
 
 
 def _has_libmilter(pid: int) -> bool:
-    return "libmilter" in Path(f"/proc/{pid}/maps").read_text()
+    with contextlib.suppress(OSError):  # it may end meanwhile
+        return "libmilter" in Path(f"/proc/{pid}/maps").read_text()
+    return False
