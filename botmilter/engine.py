@@ -217,14 +217,12 @@ class Engine:
             return
 
         def recall() -> Catch:
-            found = [
-                self._memory.recall(name, key, self._points(ticket.probes[name], target))
-                for name, key in unknown.items()
-            ]
-            known = tuple(seen for seen in found if seen is not None)
+            known = self._memory.recall_many(
+                unknown, lambda seen: self._weight(ticket.meaning(seen))
+            )
             self._recorder.recalled("store", len(known))
-            self._recorder.recalled("nowhere", len(found) - len(known))
-            return known
+            self._recorder.recalled("nowhere", len(unknown) - len(known))
+            return tuple(known)
 
         ticket.recalling = True
         self._submit(ticket, RECALL_LANE, f"{RECALL_LANE} {unknown}", recall)
@@ -368,10 +366,9 @@ class Engine:
 
     def _signals(self, ticket: Ticket, seen: Mapping[str, Observation]) -> list[Signal]:
         found = list(ticket.mail_signals)
-        if ticket.target is not None:
-            for name, probe in ticket.probes.items():
-                if name in seen:
-                    found.extend(interpret(probe, seen[name], ticket.target))
+        for name in ticket.probes:
+            if name in seen:
+                found.extend(ticket.meaning(seen[name]))
         return found
 
     def _let_stand(self, ticket: Ticket, seen: Mapping[str, Observation], verdict: Verdict) -> None:
@@ -393,8 +390,7 @@ class Engine:
         self._standings.keep(target, standing)
 
     def _points(self, probe: Probe, target: Target) -> Points:
-        def points(seen: Observation) -> float:
-            found = interpret(probe, seen, target)
-            return sum(self._rules.weight(signal.name) * signal.strength for signal in found)
+        return lambda seen: self._weight(interpret(probe, seen, target))
 
-        return points
+    def _weight(self, found: Iterable[Signal]) -> float:
+        return sum(self._rules.weight(signal.name) * signal.strength for signal in found)

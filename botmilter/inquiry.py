@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from botmilter import plan
-from botmilter.measuring import not_run
+from botmilter.measuring import interpret, not_run
 from botmilter.model import Observation, Origin, Signal, Status, Target
 from botmilter.probes.base import Probe
 from botmilter.scheduler import Wanted
@@ -67,6 +67,7 @@ class Ticket:
         self.answered = False
         """The mail has its verdict: what comes now serves the next one."""
         self.mail_signals: tuple[Signal, ...] = ()
+        self._meant: dict[str, tuple[Observation, list[Signal]]] = {}
         self.standing: Standing | None = None
         """Set where nothing was started, because the host was judged by the same facts before."""
 
@@ -81,6 +82,17 @@ class Ticket:
         if self.abandoned:
             return Wanted.NOT
         return Wanted.LATER if self.answered else Wanted.NOW
+
+    def meaning(self, seen: Observation) -> list[Signal]:
+        """What *seen* means of the target.  Found out once, though it is asked for each time that
+        another probe has answered; takes no lock."""
+        if self.target is None:
+            return []
+        known = self._meant.get(seen.probe)
+        if known is None or known[0] is not seen:
+            known = seen, interpret(self.probes[seen.probe], seen, self.target)
+            self._meant[seen.probe] = known
+        return known[1]
 
     def answer(self, is_open: bool) -> dict[str, Observation]:
         """The mail gets its verdict now: of each probe what was seen, or why there is nothing;

@@ -12,7 +12,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -140,20 +140,36 @@ class Memory:
         self, probe: str, key: str, points: Callable[[Observation], float]
     ) -> Observation | None:
         """What this process or the store remembers; may wait for the store."""
-        seen = self.at_hand(probe, key)
-        if seen is not None or self.is_local:
-            return seen
-        if self._is_full:
-            return None
+        return next(iter(self.recall_many({probe: key}, points)), None)
+
+    def recall_many(
+        self, keys: Mapping[str, str], points: Callable[[Observation], float]
+    ) -> Sequence[Observation]:
+        """The same for each probe of *keys*; waits for the store once."""
+        at_hand = [self.at_hand(probe, key) for probe, key in keys.items()]
+        found = [seen for seen in at_hand if seen is not None]
+        known = {seen.probe for seen in found}
+        asked = [(probe, key) for probe, key in keys.items() if probe not in known]
+        if not asked or self.is_local or self._is_full:
+            return found
         forgotten = self._noticed.forgotten
         now = time.time()
-        seen = self._ask_store(lambda: self._store.get(probe, key, now), None, takes_room=False)
-        if (seen := self._believed(seen, now)) is not None:
-            ttl_s = self._lifetimes.of(seen, points(seen))
-            with self._noticed.copying:
-                if self._noticed.forgotten == forgotten:
-                    self._keep(seen, ttl_s, self._cache)
-        return seen
+        nothing: list[Observation] = []
+        stored = self._ask_store(
+            lambda: self._store.get_many(asked, now), nothing, takes_room=False
+        )
+        for seen in stored:
+            if self._believed(seen, now) is not None:
+                found.append(seen)
+                self._copy(seen, points(seen), forgotten)
+        return found
+
+    def _copy(self, seen: Observation, points: float, forgotten: str) -> None:
+        """Into the cache, unless something was *forgotten* since it was read from the store."""
+        ttl_s = self._lifetimes.of(seen, points)
+        with self._noticed.copying:
+            if self._noticed.forgotten == forgotten:
+                self._keep(seen, ttl_s, self._cache)
 
     def remember(self, seen: Observation, points: float) -> None:
         """Keep *seen*; our own failures are nobody else's business and stay in this process."""

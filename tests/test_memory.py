@@ -70,6 +70,36 @@ def test_a_purge_drops_what_has_expired_here_and_in_the_store() -> None:
     assert cache.get("smtp", "k", time.time()) is not None
 
 
+class Counted(MemoryStore):
+    """Notes what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(10)
+        self.exchanges: list[Sequence[tuple[str, str]]] = []
+
+    def get_many(self, asked: Sequence[tuple[str, str]], now: float) -> list[Observation]:
+        self.exchanges.append(asked)
+        return super().get_many(asked, now)
+
+
+def test_of_a_host_all_that_is_not_at_hand_is_asked_for_in_one_exchange() -> None:
+    cache, shared = MemoryStore(10), Counted()
+    memory = Memory(cache, shared, LIFETIMES, RATES)
+    rdns, smtp, ping = (replace(seen(), probe=probe) for probe in ("rdns", "smtp", "ping"))
+    cache.put(rdns, 60.0)
+    for one in (smtp, ping):
+        shared.put(one, 60.0)
+    keys = dict.fromkeys(("rdns", "smtp", "osdetect", "ping"), "k")
+    found = memory.recall_many(keys, lambda _: 0.0)
+    assert sorted(found, key=str) == sorted((rdns, smtp, ping), key=str)
+    assert [set(asked) for asked in shared.exchanges] == [
+        {("smtp", "k"), ("osdetect", "k"), ("ping", "k")}
+    ]
+    del keys["osdetect"]
+    assert len(memory.recall_many(keys, lambda _: 0.0)) == 3
+    assert len(shared.exchanges) == 1
+
+
 def test_a_store_out_of_reach_does_not_stop_the_purge_of_the_cache() -> None:
     cache = MemoryStore(10)
     cache.put(seen(), -1.0)

@@ -63,6 +63,9 @@ class Store(Protocol):
     def get(self, probe: str, key: str, now: float) -> Observation | None:
         """What is known and has not expired at *now* (Unix time)."""
 
+    def get_many(self, asked: Sequence[tuple[str, str]], now: float) -> list[Observation]:
+        """What is known of each probe and key, in one exchange; nothing stands for what is not."""
+
     def put(self, seen: Observation, ttl_s: float) -> None:
         """Remember *seen* until ``seen.taken_at + ttl_s``."""
 

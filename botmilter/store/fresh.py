@@ -21,6 +21,10 @@ class FreshStore:
         seen = self._beneath.get(probe, key, now)
         return seen if seen is not None and seen.taken_at >= self._since else None
 
+    def get_many(self, asked: Sequence[tuple[str, str]], now: float) -> list[Observation]:
+        found = self._beneath.get_many(asked, now)
+        return [seen for seen in found if seen.taken_at >= self._since]
+
     def put(self, seen: Observation, ttl_s: float) -> None:
         self._beneath.put(seen, ttl_s)
 

@@ -41,6 +41,10 @@ class MemoryStore:
             self._rows.move_to_end((probe, key))
             return row[1]
 
+    def get_many(self, asked: Sequence[tuple[str, str]], now: float) -> list[Observation]:
+        found = (self.get(probe, key, now) for probe, key in asked)
+        return [seen for seen in found if seen is not None]
+
     def put(self, seen: Observation, ttl_s: float) -> None:
         with self._lock:
             self._rows[seen.probe, seen.key] = (seen.taken_at + ttl_s, seen)

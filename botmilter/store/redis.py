@@ -116,6 +116,11 @@ class RedisStore:
         row = _row(probe, key, text)
         return row.seen if row is not None and row.expires_at > now else None
 
+    def get_many(self, asked: Sequence[tuple[str, str]], now: float) -> list[Observation]:
+        with self._open():
+            rows = dict(self._read([f"{_SEEN}{probe}:{key}".encode() for probe, key in asked]))
+        return [row.seen for row in rows.values() if row is not None and row.expires_at > now]
+
     def put(self, seen: Observation, ttl_s: float) -> None:
         expires_at = seen.taken_at + ttl_s
         text = json.dumps({"expires_at": expires_at, "seen": seen.to_json()})

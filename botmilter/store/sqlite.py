@@ -70,6 +70,8 @@ CREATE TABLE IF NOT EXISTS notices (
 ) WITHOUT ROWID;
 """
 
+_GET = "SELECT observation FROM observations WHERE probe = ? AND key = ? AND expires_at > ?"
+
 #: A caller whose clock was read before the window's turn counts in the next one; what ends later
 #: still is of a time when the clock was ahead.
 _COUNT = """
@@ -102,13 +104,17 @@ class SqliteStore:
         self._opened: corrupt.Identity | None = None
 
     def get(self, probe: str, key: str, now: float) -> Observation | None:
+        return next(iter(self.get_many([(probe, key)], now)), None)
+
+    def get_many(self, asked: Sequence[tuple[str, str]], now: float) -> list[Observation]:
         with self._open() as db:
-            row = db.execute(
-                "SELECT observation FROM observations"
-                " WHERE probe = ? AND key = ? AND expires_at > ?",
-                (probe, key, now),
-            ).fetchone()
-        return stored.unpack(row[0], probe, key) if row is not None else None
+            rows = [
+                (probe, key, text)
+                for probe, key in asked
+                for (text,) in db.execute(_GET, (probe, key, now))
+            ]
+        found = (stored.unpack(text, probe, key) for probe, key, text in rows)
+        return [seen for seen in found if seen is not None]
 
     def put(self, seen: Observation, ttl_s: float) -> None:
         text = stored.pack(seen)

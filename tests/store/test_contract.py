@@ -81,6 +81,17 @@ def test_what_was_put_comes_back_equal(store: Store) -> None:
     assert store.get("rdns", "198.18.7.12", NOW + 59) == SEEN
 
 
+def test_of_many_that_are_asked_for_at_once_those_that_are_known_come_back(store: Store) -> None:
+    ping, gone = replace(SEEN, probe="ping", facts={"rtt_s": 0.1}), replace(SEEN, probe="smtp")
+    for seen, ttl_s in ((SEEN, 60), (ping, 60), (gone, 1)):
+        store.put(seen, ttl_s)
+    asked = [(probe, SEEN.key) for probe in ("senderhost", "ping", "smtp", "rdns")]
+    found = store.get_many(asked, NOW + 2)
+    assert {one.probe: one for one in found} == {"rdns": SEEN, "ping": ping}
+    assert len(found) == 2
+    assert not store.get_many([("ping", "another")], NOW)
+
+
 def test_what_has_expired_is_not_there(store: Store) -> None:
     store.put(SEEN, 60)
     assert store.get("rdns", "198.18.7.12", NOW + 61) is None
