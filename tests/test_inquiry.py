@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from botmilter.inquiry import Policy, Ticket
 from botmilter.model import Observation, Origin, OriginWhy, Signal, Status, Target
-from tests.test_engine import Scripted
+from tests.fakes.engine import Scripted
 
 SEEN = Observation("smtp", "198.18.0.1", Status.ANSWERED)
 

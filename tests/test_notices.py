@@ -15,7 +15,7 @@ from botmilter.model import Observation, Status
 from botmilter.notices import LOOK_EVERY_S, NOT_READ, OPTED_OUT, Noticed
 from botmilter.store.base import Notices, OptOut
 from botmilter.store.memory import MemoryStore
-from tests.test_engine import engine, nmap, origin, policy, rdns, smtp
+from tests.fakes.engine import engine, nmap, origin, policy, rdns, smtp
 
 IP, OTHER = ip_address("198.18.7.12"), ip_address("198.18.8.12")
 ENTRY = OptOut(ip_network("198.18.7.0/24"), "ticket 7", 1.0)

@@ -146,12 +146,7 @@ _NAMES_KEPT = 4096
 def _stated_address(name: str | None) -> IPAddress | None:
     """The address a HELO or ``by`` is made of, in brackets or without; qmail writes ``?`` for a
     bracket."""
-    return _stated(name) if name and len(name) <= _NAME_LENGTH else None
-
-
-@lru_cache(maxsize=_NAMES_KEPT)
-def _stated(name: str) -> IPAddress | None:
-    return parse_ip(name.strip("[]?").removeprefix("IPv6:"))
+    return parse_ip(name.strip("[]?").removeprefix("IPv6:")) if name else None
 
 
 def _is_ours(ip: IPAddress, case: Case) -> bool:

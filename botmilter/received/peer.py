@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from botmilter.model import IPAddress
@@ -91,17 +90,8 @@ _LOCAL_BRACKETS = ("unix", "local", "[unix")
 _WEBMAIL = ("squirrelmail", "nasmail")
 
 
-#: Longest that an address with tag, zone id and port may be; more is never remembered.
-_ADDRESS_LENGTH = 80
-
-
 def address(text: str) -> IPAddress | None:
     """*text* as an address: RFC 5321's tag, a zone id and a port (``:25``, ``.4321``) dropped."""
-    return _address(text) if len(text) <= _ADDRESS_LENGTH else None
-
-
-@lru_cache(maxsize=4096)
-def _address(text: str) -> IPAddress | None:
     if text[:5].lower() == "ipv6:":
         text = text[5:]
     found = parse_ip(text)

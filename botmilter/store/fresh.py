@@ -18,8 +18,7 @@ class FreshStore:
         self._since = since
 
     def get(self, probe: str, key: str, now: float) -> Observation | None:
-        seen = self._beneath.get(probe, key, now)
-        return seen if seen is not None and seen.taken_at >= self._since else None
+        return next(iter(self.get_many([(probe, key)], now)), None)
 
     def get_many(self, asked: Sequence[tuple[str, str]], now: float) -> list[Observation]:
         found = self._beneath.get_many(asked, now)

@@ -111,10 +111,7 @@ class RedisStore:
             return self._made
 
     def get(self, probe: str, key: str, now: float) -> Observation | None:
-        with self._open() as db:
-            text = db.get(f"{_SEEN}{probe}:{key}")
-        row = _row(probe, key, text)
-        return row.seen if row is not None and row.expires_at > now else None
+        return next(iter(self.get_many([(probe, key)], now)), None)
 
     def get_many(self, asked: Sequence[tuple[str, str]], now: float) -> list[Observation]:
         with self._open():
@@ -343,13 +340,12 @@ def maker(url: str, timeout_s: float = TIMEOUT_S) -> Callable[[], Any]:
 def _cluster(parts: SplitResult, limits: dict[str, Any]) -> Callable[[], Any]:
     """What makes a client that asks one host after the other about the cluster."""
     credentials, at_sign, hosts = parts.netloc.rpartition("@")
-    first, *others = hosts.split(",")
-    url = urlunsplit(parts._replace(netloc=f"{credentials}{at_sign}{first}"))
+    places = [_place(host, 6379) for host in hosts.split(",")]
+    url = urlunsplit(parts._replace(netloc=f"{credentials}{at_sign}{hosts.partition(',')[0]}"))
     parse_url(url)  # type: ignore[no-untyped-call]  # redis-py annotates it not
-    places = [_place(other, 6379) for other in others]
 
     def make() -> Any:
-        nodes = [ClusterNode(host, port) for host, port in places]  # type: ignore[no-untyped-call]  # the same
+        nodes = [ClusterNode(host, port) for host, port in places[1:]]  # type: ignore[no-untyped-call]  # the same
         return RedisCluster.from_url(url, startup_nodes=nodes, **limits)
 
     return make
@@ -358,9 +354,13 @@ def _cluster(parts: SplitResult, limits: dict[str, Any]) -> Callable[[], Any]:
 def _place(text: str, port: int) -> tuple[str, int]:
     """The host and port that *text* names; ValueError where it names none."""
     parts = urlsplit(f"//{text}")
-    if not parts.hostname:
+    try:
+        host, port = parts.hostname or "", parts.port or port
+    except ValueError:  # says what of the port is wrong, and not where
+        host = ""
+    if not host:
         raise ValueError(f"expected host:port, found {text!r}")
-    return parts.hostname, parts.port or port
+    return host, port
 
 
 def _sentinel(parts: SplitResult, limits: dict[str, Any]) -> Any:
