@@ -15,7 +15,7 @@ from botmilter.model import Observation, Status
 from botmilter.notices import LOOK_EVERY_S, NOT_READ, OPTED_OUT, Noticed
 from botmilter.store.base import Notices, OptOut
 from botmilter.store.memory import MemoryStore
-from tests.fakes.engine import engine, nmap, origin, policy, rdns, smtp
+from tests.fakes.engine import engine, nmap, origin, policy, rdns, smtp, wait_until
 
 IP, OTHER = ip_address("198.18.7.12"), ip_address("198.18.8.12")
 ENTRY = OptOut(ip_network("198.18.7.0/24"), "ticket 7", 1.0)
@@ -123,7 +123,8 @@ def test_what_was_measured_before_is_not_used_once_the_network_has_opted_out() -
     shared = MemoryStore(100)
     made = engine(rdns(), smtp(), nmap(), store=shared)
     for _ in range(2):  # the second verdict stands on the first
-        assert not made.result(made.begin(origin(), policy())).missing
+        made.result(made.begin(origin(), policy()))
+    assert wait_until(lambda: not made.result(made.begin(origin(), policy())).missing)
     shared.opt_out(ENTRY)
     time.sleep(MOMENT_S)
     made._memory.look()

@@ -49,7 +49,7 @@ def system() -> Iterator[System]:
         lab = stack.enter_context(Lab(worlds.DEMO))
         stack.enter_context(NameServer(worlds.DEMO, worlds.RECORDS))
         folder = stack.enter_context(mta.open_folder())
-        judge = stack.enter_context(Filter(folder / "milter", {}))
+        judge = stack.enter_context(Filter(folder / "milter", {"budget.per_mail_s": 20.0}))
         milter = f"S={judge.address}, T=S:30s;R:30s"
         yield System(lab, judge, stack.enter_context(Sendmail(folder, [net.MTA], milter)))
 

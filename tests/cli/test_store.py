@@ -26,14 +26,17 @@ def store(chosen: list[str]) -> Iterator[Store]:
     """The same store, as a filter has it, with three hosts in it."""
     made = build.store(config.load(None, chosen[1::2]).store)
     now = time.time()
+    hour_s = 3600.0  # half of one passes before another age is shown, or another time left
+    taken_at, later = now - 26.5 * hour_s, now - 25.5 * hour_s
     for ip, probe, facts in (
         ("198.18.7.12", "rdns", {"names": [HOSTILE]}),
         ("198.18.7.12", "smtp", {"banner": HOSTILE}),
         ("198.18.7.9", "smtp", {}),
         ("2001:db8::7", "ping", {}),
     ):
-        made.put(Observation(probe, ip, Status.ANSWERED, facts, "", now - 61), 3661.5)
-    made.put(Observation("senderhost", f"198.18.7.9 {HOSTILE} x", Status.SILENT, {}, "", now), 60)
+        made.put(Observation(probe, ip, Status.ANSWERED, facts, "", taken_at), 100 * hour_s)
+    name = f"198.18.7.9 {HOSTILE} x"
+    made.put(Observation("senderhost", name, Status.SILENT, {}, "", later), 26 * hour_s)
     yield made
     made.close()
 
@@ -48,9 +51,9 @@ def test_the_list_has_a_line_for_each_host_in_the_order_of_addresses(run: Run) -
     said = run("store", "list")
     assert [line.split() for line in said.stdout.splitlines()] == [
         ["host", "age", "left", "probes"],
-        ["198.18.7.9", "0s", "1h", "senderhost", "smtp"],
-        ["198.18.7.12", "1m", "1s", "1h", "rdns", "smtp"],
-        ["2001:db8::7", "1m", "1s", "1h", "ping"],
+        ["198.18.7.9", "1d", "1h", "3d", "1h", "senderhost", "smtp"],
+        ["198.18.7.12", "1d", "2h", "3d", "1h", "rdns", "smtp"],
+        ["2001:db8::7", "1d", "2h", "3d", "1h", "ping"],
     ]
     assert [one["ip"] for one in lines(run("store", "list", "--json", "198.18.7.8/29"))] == [
         "198.18.7.9",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
@@ -117,3 +117,12 @@ def origin(ip: str = "198.18.7.12") -> Origin:
 def policy(budget_s: float = 5.0, **more: object) -> Policy:
     names = frozenset({"rdns", "smtp", "osdetect"})
     return Policy(budget_s, names, **more)  # type: ignore[arg-type]  # test shorthand
+
+
+def wait_until(true: Callable[[], bool], at_most_s: float = 20.0) -> bool:
+    deadline = Deadline.after(at_most_s)
+    while not deadline.is_over:
+        if true():
+            return True
+        time.sleep(0.02)
+    return False

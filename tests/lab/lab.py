@@ -16,6 +16,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable
 from ipaddress import IPv4Address
@@ -29,6 +30,9 @@ from tests.lab.world import Flow
 
 _ROOT = Path(__file__).parents[2]
 _STOP_LIMIT_S = 5.0
+_QUIET_LIMIT_S = 30.0
+#: A probe may be about to begin, so more than one look.
+_QUIET_LOOKS, _QUIET_LOOK_S = 3, 0.1
 
 
 class LabError(RuntimeError):
@@ -76,7 +80,17 @@ class Lab:
         return Counter(self._seen)
 
     def forget_flows(self) -> None:
-        """Count anew from here."""
+        """Count anew from here, when what an earlier test has begun is over.
+
+        Raises LabError if that is never so.
+        """
+        end = time.monotonic() + _QUIET_LIMIT_S
+        quiet = 0
+        while quiet < _QUIET_LOOKS:
+            quiet = 0 if (sending := net.sending()) else quiet + 1
+            if time.monotonic() > end:
+                raise LabError(f"still sending: {sending}")
+            time.sleep(_QUIET_LOOK_S)
         self.flows()
         self._seen.clear()
 

@@ -97,11 +97,17 @@ def build(name: str, server: DnsServer, p0f: Path) -> Probe:
     return next(probe for probe in made if probe.name == name)
 
 
+class TooLateError(AssertionError):
+    """The probe did not keep to its limit, or the machine was too busy."""
+
+
 def check(probe: Probe, target: Target, limit_s: float = LIMIT_S) -> Observation:
     """Measure and interpret; every promise of ``Probe`` is held against what comes."""
     started = time.monotonic()
     seen = probe.measure(target, Deadline.after(limit_s))
-    assert time.monotonic() - started < max(0.0, limit_s) + GRACE_S
+    over_s = time.monotonic() - started - max(0.0, limit_s)
+    if over_s > GRACE_S:
+        raise TooLateError(f"{over_s:.1f} s over the limit")
     assert (seen.probe, seen.key) == (probe.name, probe.store_key(target))
     assert Observation.from_json(json.loads(json.dumps(seen.to_json()))) == seen
     assert seen.reason.isascii()
@@ -145,8 +151,13 @@ def met(lab: Lab, p0f: Path) -> Iterator[Met]:
 
 @pytest.mark.parametrize("name", PROBES)
 @pytest.mark.parametrize("host", HOSTS)
-def test_every_host_is_met_in_time(met: Met, host: str, name: str) -> None:
-    met[host, name].result()
+def test_every_host_is_met_in_time(
+    met: Met, server: DnsServer, p0f: Path, host: str, name: str
+) -> None:
+    try:
+        met[host, name].result()
+    except TooLateError:  # of so many at once; so once more, alone
+        check(build(name, server, p0f), target(HOSTS[host]))
 
 
 @pytest.mark.parametrize("name", PROBES)

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from botmilter.clock import Deadline
 from tests.fakes.dns import DnsServer, Lie
 from tests.fakes.programs import free_port
 from tests.fakes.redis_servers import redis_server
@@ -35,6 +36,8 @@ _RATE_PER_S = 5.0
 #: How long mail flows before a part is broken, and after it works again.
 _WELL_S = 1.5
 _BROKEN_S = 3.0
+#: By then what was broken has its part in verdicts again, however busy the machine.
+_RECOVERS_WITHIN_S = 30.0
 
 #: /usr/bin again, with the script in place of nmap: links to a copy of the mount.
 _OWN_NMAP = """\
@@ -418,10 +421,27 @@ def play(scenario: Scenario, folder: Path, number: int) -> Outcome:
             if scenario.over:
                 world.rig.wait_for(scenario.over)
             time.sleep(BUDGET_S)
-            mended_at = time.monotonic()
-            time.sleep(_WELL_S)
-        without = flow.share_without(scenario.part, mended_at) if scenario.part else 0.0
+            without = share_without(scenario.part, flow)
         return Outcome(flow, world.rig.told, without, before, world.rig.workers)
+
+
+def share_without(part: str, flow: Flow) -> float:
+    """Of the mails of a moment those judged without *part*; where a busy machine makes them late,
+    of a later moment."""
+    deadline = Deadline.after(_RECOVERS_WITHIN_S)
+    while True:
+        since = time.monotonic()
+        time.sleep(_WELL_S)
+        share = flow.share_without(part, since) if part else 0.0
+        if share < 0.5 or deadline.is_over:
+            return share
+
+
+def is_said_by_turns(log: str, wrong: str, over: str) -> bool:
+    """Whether what is wrong is said once, and no more before it is *over*: what was under way may
+    end well after others had failed."""
+    lines = [line for line in log.splitlines() if wrong in line or over in line]
+    return [over in line for line in lines] in ([False, True], [False, True] * 2)
 
 
 @pytest.fixture(scope="module")
@@ -451,8 +471,11 @@ def test_mail_flows_on_and_the_log_says_it_once(
     assert seen.flow.cut <= open_at_most
     assert len(seen.flow.took_s) == seen.flow.sent - seen.flow.cut
     assert seen.flow.slowest_s <= BUDGET_S + SLACK_S
-    assert not scenario.says or seen.log.count(scenario.says) == 1, seen.log
-    assert not scenario.over or seen.log.count(scenario.over) == 1
+    if scenario.says and scenario.over:
+        assert is_said_by_turns(seen.log, scenario.says, scenario.over), seen.log
+    else:
+        assert not scenario.says or seen.log.count(scenario.says) == 1, seen.log
+        assert not scenario.over or seen.log.count(scenario.over) == 1
     assert "Traceback" not in seen.log
-    assert seen.share_without < 0.5  # while it was broken all were; a busy machine may be late
+    assert seen.share_without < 0.5  # while it was broken all were
     assert scenario.kills_worker or seen.workers_before == seen.workers_after
