@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import click
@@ -52,9 +53,11 @@ def list_(
     """
     wanted = kept.network(network) if network is not None else None
     with kept.opened(settings(config_file, overrides)) as store:
+        hosts = _living(store.rows(wanted))
+        first = list(islice(hosts, 1))  # a store that is away says so before anything is printed
         if not as_json:
             click.echo(_LINE.format("host", "age", "left", "probes"))
-        for ip, rows in _living(store.rows(wanted)):
+        for ip, rows in chain(first, hosts):
             observed = _observed(rows)
             if not observed:
                 continue

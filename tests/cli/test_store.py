@@ -142,7 +142,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
     said: str,
 ) -> None:
     result = CliRunner().invoke(botmilter, ["store", *arguments])
-    assert (result.exit_code, result.stderr.count("\n")) == (code, 1)
+    assert (result.exit_code, result.stderr.count("\n"), result.stdout) == (code, 1, "")
     assert said in result.stderr
 
 
