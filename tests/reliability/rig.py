@@ -32,8 +32,8 @@ SLACK_S = 4.0
 RATE_PER_S = 10.0
 PATIENCE_S = 45.0
 
-#: Short limits, so that what hangs is noticed soon, no rate limit, and as many nmaps at once as there
-#: are mails in a second: where the CPU is scarce they stand back, and two would not get round.
+#: Short limits, so that what hangs is noticed soon, no rate limit, and as many nmaps at once as
+#: mails come in a second: where the CPU is scarce they stand back, and two would not get round.
 SETTINGS: Mapping[str, object] = {
     "milter.workers": 1,
     "milter.socket_group": "",
