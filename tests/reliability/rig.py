@@ -32,8 +32,7 @@ SLACK_S = 4.0
 RATE_PER_S = 10.0
 PATIENCE_S = 45.0
 
-#: Short limits, so that what hangs is noticed soon, no rate limit, and as many nmaps at once as
-#: mails come in a second: where the CPU is scarce they stand back, and two would not get round.
+#: Short limits, so that what hangs is noticed soon, and no rate limit.
 SETTINGS: Mapping[str, object] = {
     "milter.workers": 1,
     "milter.socket_group": "",
@@ -42,7 +41,6 @@ SETTINGS: Mapping[str, object] = {
     "probe.rdns.neighbours": False,
     "probe.senderhost.enabled": False,
     "probe.osdetect.limit_s": 1.5,
-    "probe.osdetect.at_once": 10,
     "probe.settle_s": 0.1,
     "probe.in_all_per_minute": 1_000_000,
     "probe.per_network_per_minute": 1_000_000,
