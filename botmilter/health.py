@@ -42,6 +42,12 @@ class Health:
                 return None
             return f"paused: {self._reason}"
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it is left alone, or tried now after it was."""
+        with self._lock:
+            return self._pause_s > 0
+
     def try_now(self) -> None:
         """What was broken answers again, as somebody else has seen: the next caller is an attempt,
         before the pause is over."""

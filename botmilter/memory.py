@@ -150,7 +150,7 @@ class Memory:
         found = [seen for seen in at_hand if seen is not None]
         known = {seen.probe for seen in found}
         asked = [(probe, key) for probe, key in keys.items() if probe not in known]
-        if not asked or self.is_local or self._is_full:
+        if not asked or self.is_local or (self._is_full and self._health.is_broken):
             return found
         forgotten = self._noticed.forgotten
         now = time.time()
@@ -176,11 +176,12 @@ class Memory:
         ttl_s = self._lifetimes.of(seen, points)
         self._keep(seen, ttl_s, self._cache)
         if seen.status.is_evidence and not self.is_local:
-            self._ask_store(lambda: self._keep(seen, ttl_s, self._store), None)
+            self._ask_twice(lambda: self._keep(seen, ttl_s, self._store))
 
-    def _keep(self, seen: Observation, ttl_s: float, where: Store) -> None:
+    def _keep(self, seen: Observation, ttl_s: float, where: Store) -> bool:
         self._holders.heed(seen, where, self._cache)
         where.put(seen, ttl_s)
+        return True
 
     def is_outdated(self, seen: Observation) -> bool:
         """Whether *seen* was measured before its address changed hands."""
@@ -200,7 +201,7 @@ class Memory:
         True without asking where the store is out of reach: twice measured is better than never.
         """
         deadline = Deadline.after(for_s)
-        while not self._ask_store(lambda: self._store.claim(key, for_s + CLAIM_GRACE_S), True):
+        while self._ask_twice(lambda: self._store.claim(key, for_s + CLAIM_GRACE_S)) is False:
             if deadline.is_over:
                 return False
             time.sleep(deadline.left(CLAIM_POLL_S))
@@ -286,6 +287,17 @@ class Memory:
         nothing.  Waits for the store."""
         for key in list(self._claims):
             self.release(key)
+
+    def _ask_twice(self, ask: Callable[[], bool]) -> bool | None:
+        """What *ask* returns, or None; for what keeps others from measuring the same.
+
+        A store may be busy for a moment: another program holds SQLite's file, or the disk stalls.
+        """
+        answer = self._ask_store(ask, None)
+        if answer is None and not self._health.is_broken:
+            time.sleep(CLAIM_POLL_S)
+            answer = self._ask_store(ask, None)
+        return answer
 
     def _ask_store(self, ask: Callable[[], T], otherwise: T, takes_room: bool = True) -> T:
         """What *ask* returns, or *otherwise* while the store does not work.

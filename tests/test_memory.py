@@ -216,6 +216,50 @@ def test_a_claim_held_elsewhere_is_waited_for_no_longer_than_said() -> None:
     assert 0.2 <= time.monotonic() - started < 1.0
 
 
+class Busy(MemoryStore):
+    """Takes nothing for so many calls."""
+
+    for_calls = 0
+
+    def _is_free(self) -> None:
+        self.for_calls -= 1
+        if self.for_calls >= 0:
+            raise StoreError("database is locked")
+
+    def claim(self, key: str, for_s: float) -> bool:
+        self._is_free()
+        return super().claim(key, for_s)
+
+    def put(self, seen: Observation, ttl_s: float) -> None:
+        self._is_free()
+        super().put(seen, ttl_s)
+
+
+def test_a_store_that_is_busy_for_a_moment_does_not_grant_what_another_has_claimed() -> None:
+    store = Busy(10)
+    store.claim("k", 60)
+    store.for_calls = 1
+    assert not Memory(MemoryStore(10), store, LIFETIMES, RATES).claim("k", 0.2)
+
+
+def test_what_was_seen_while_the_store_was_busy_is_told_to_others() -> None:
+    store = Busy(10)
+    store.for_calls = 1
+    Memory(MemoryStore(10), store, LIFETIMES, RATES).remember(seen(), 0.0)
+    other = Memory(MemoryStore(10), store, LIFETIMES, RATES)
+    assert other.recall("rdns", "k", lambda _: 0.0) is not None
+
+
+def test_a_store_that_was_busy_is_still_asked_what_others_have_seen() -> None:
+    store = Busy(10)
+    store.put(seen(), 60)
+    memory = Memory(MemoryStore(10), store, LIFETIMES, RATES)
+    store.for_calls = 2
+    memory.remember(replace(seen(), key="another"), 0.0)
+    assert memory.errors == 2
+    assert memory.recall("rdns", "k", lambda _: 0.0) is not None
+
+
 def test_at_its_end_a_process_gives_back_what_it_has_claimed() -> None:
     store = MemoryStore(10)
     memory = Memory(MemoryStore(10), store, LIFETIMES, RATES)

@@ -79,8 +79,8 @@ class Lab:
             self._seen[Flow(*flow)] += count
         return Counter(self._seen)
 
-    def forget_flows(self) -> None:
-        """Count anew from here, when what an earlier test has begun is over.
+    def await_quiet(self) -> None:
+        """Wait until all that was begun to send packets is over.
 
         Raises LabError if that is never so.
         """
@@ -91,6 +91,10 @@ class Lab:
             if time.monotonic() > end:
                 raise LabError(f"still sending: {sending}")
             time.sleep(_QUIET_LOOK_S)
+
+    def forget_flows(self) -> None:
+        """Count anew from here, when what an earlier test has begun is over."""
+        self.await_quiet()
         self.flows()
         self._seen.clear()
 
