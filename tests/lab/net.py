@@ -53,6 +53,8 @@ _SYSCTLS = {
     "net/ipv4/conf/default/rp_filter": "0",
     # the MTA's address talks to itself over lo
     "net/ipv4/conf/all/accept_local": "1",
+    # what a test leaves open to a host that has gone is over soon, not after minutes
+    "net/ipv4/tcp_orphan_retries": "1",
     # no link-local address, so no solicitations and reports of the kernel's among the packets
     f"net/ipv6/conf/{DEVICE}/addr_gen_mode": "1",
 }

@@ -198,6 +198,18 @@ def test_every_packet_is_counted_wherever_it_goes(lab: Lab, send: Callable[[], N
     assert len(lab.destinations()) == 1
 
 
+def test_what_was_left_open_to_a_host_that_has_gone_is_soon_over(lab: Lab) -> None:
+    host = replace(worlds.MAIL_SERVER, ip=IPv4Address("198.18.67.1"), names=())
+    lab.put(host)
+    with socket.create_connection((str(host.ip), 25), timeout=5) as connection:
+        assert connection.recv(1024)  # with the greeting unread its end would be a reset
+        lab.remove(host.ip)
+    assert net.sending()
+    lab.await_quiet()
+    lab.forget_flows()
+    assert lab.destinations() == set()
+
+
 def test_flows_tell_protocol_and_port(lab: Lab) -> None:
     lab.forget_flows()
     _greeting(worlds.MAIL_SERVER)
