@@ -280,7 +280,12 @@ class Memory:
 
     def release(self, key: str) -> None:
         self._claims.discard(key)
-        self._ask_store(lambda: self._store.release(key), None, takes_room=False)
+
+        def release() -> bool:
+            self._store.release(key)
+            return True
+
+        self._ask_twice(release, takes_room=False)
 
     def close(self) -> None:
         """Give back what is still claimed: this process ends, and what it measures comes to
@@ -288,15 +293,15 @@ class Memory:
         for key in list(self._claims):
             self.release(key)
 
-    def _ask_twice(self, ask: Callable[[], bool]) -> bool | None:
-        """What *ask* returns, or None; for what keeps others from measuring the same.
+    def _ask_twice(self, ask: Callable[[], bool], takes_room: bool = True) -> bool | None:
+        """What *ask* returns, or None; for what others wait for, or would do once more.
 
         A store may be busy for a moment: another program holds SQLite's file, or the disk stalls.
         """
-        answer = self._ask_store(ask, None)
+        answer = self._ask_store(ask, None, takes_room)
         if answer is None and not self._health.is_broken:
             time.sleep(CLAIM_POLL_S)
-            answer = self._ask_store(ask, None)
+            answer = self._ask_store(ask, None, takes_room)
         return answer
 
     def _ask_store(self, ask: Callable[[], T], otherwise: T, takes_room: bool = True) -> T:

@@ -234,12 +234,25 @@ class Busy(MemoryStore):
         self._is_free()
         super().put(seen, ttl_s)
 
+    def release(self, key: str) -> None:
+        self._is_free()
+        super().release(key)
+
 
 def test_a_store_that_is_busy_for_a_moment_does_not_grant_what_another_has_claimed() -> None:
     store = Busy(10)
     store.claim("k", 60)
     store.for_calls = 1
     assert not Memory(MemoryStore(10), store, LIFETIMES, RATES).claim("k", 0.2)
+
+
+def test_what_was_claimed_is_given_back_though_the_store_was_busy() -> None:
+    store = Busy(10)
+    memory = Memory(MemoryStore(10), store, LIFETIMES, RATES)
+    assert memory.claim("k", 60)
+    store.for_calls = 1
+    memory.release("k")
+    assert store.claim("k", 60)
 
 
 def test_what_was_seen_while_the_store_was_busy_is_told_to_others() -> None:
