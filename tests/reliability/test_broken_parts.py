@@ -45,7 +45,13 @@ _RECOVERS_WITHIN_S = 30.0
 _OWN_NMAP = """\
 mkdir "$0/bin" && mount --bind /usr/bin "$0/bin" && mount -t tmpfs bin /usr/bin &&
 "$0/bin/ln" -s "$0"/bin/* /usr/bin/ && "$0/bin/rm" /usr/bin/nmap &&
-"$0/bin/cp" "$0/nmap" /usr/bin/nmap && exec "$@"
+"$0/bin/cp" "$0/program" /usr/bin/nmap && exec "$@"
+"""
+
+#: What is there when it is started runs to its end, also when it is taken away: a script is opened
+#: a moment after its start.
+_PROGRAM = """#include <unistd.h>
+int main(int argc, char **argv) { return execv("FOLDER/nmap", argv); }
 """
 
 _NMAP = """\
@@ -76,6 +82,7 @@ class World:
         (folder / "xml").write_text(_XML)
         (folder / "nmap").write_text(_NMAP.replace("FOLDER", str(folder)))
         (folder / "nmap").chmod(0o755)
+        _compile(_PROGRAM.replace("FOLDER", str(folder)), folder / "program")
         self._dns_address = f"127.0.2.{number + 1}"
         self._stack = stack
         self._dns = ExitStack()
@@ -201,9 +208,13 @@ def replaced(word: str, places: Mapping[str, str]) -> str:
 def _clock(folder: Path) -> str:
     """The library that sets the clock of one program."""
     made = folder / "clock.so"
-    source = Path(__file__).with_name("clock.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", made, source], check=True)
+    _compile(Path(__file__).with_name("clock.c").read_text(), made, "-shared", "-fPIC")
     return str(made)
+
+
+def _compile(source: str, made: Path, *options: str) -> None:
+    command = ["cc", "-O2", *options, "-x", "c", "-o", made, "-"]
+    subprocess.run(command, input=source, text=True, check=True)
 
 
 def nothing(world: World) -> None:
