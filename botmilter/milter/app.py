@@ -111,6 +111,11 @@ class App:
         self._lock = threading.Lock()
 
     @property
+    def begins_after_headers(self) -> bool:
+        """Whether anybody listens to the end of the header."""
+        return self._start == "headers"
+
+    @property
     def open_sessions(self) -> int:
         return self._open
 
@@ -169,8 +174,7 @@ class App:
 
     def headers_end(self, ctx: Context) -> int:
         connection = self._connection(ctx)
-        if self._start == "headers":
-            self._begin(ctx, connection)
+        self._begin(ctx, connection)
         return connection.reply
 
     def end_of_mail(self, ctx: Context) -> int:
@@ -246,7 +250,8 @@ def open_socket(app: App, connection: str, backlog: int) -> None:
     milter.set_helo_callback(_guarded(app.hello))
     milter.set_envfrom_callback(_guarded(app.mail))
     milter.set_header_callback(app.header)
-    milter.set_eoh_callback(_guarded(app.headers_end))
+    if app.begins_after_headers:  # else pymilter goes on by itself, without a word to Python
+        milter.set_eoh_callback(_guarded(app.headers_end))
     milter.set_eom_callback(_guarded(app.end_of_mail))
     milter.set_abort_callback(_guarded(app.abort))
     milter.set_close_callback(_guarded(app.close))

@@ -213,7 +213,7 @@ def _clock(folder: Path) -> str:
 
 
 def _compile(source: str, made: Path, *options: str) -> None:
-    command = ["cc", "-O2", *options, "-x", "c", "-o", made, "-"]
+    command = ["cc", "-O2", *options, "-x", "c", "-o", str(made), "-"]
     subprocess.run(command, input=source, text=True, check=True)
 
 
