@@ -297,12 +297,20 @@ class Memory:
         """What *ask* returns, or None; for what others wait for, or would do once more.
 
         A store may be busy for a moment: another program holds SQLite's file, or the disk stalls.
+        Two calls that fail count as one against it.
         """
-        answer = self._ask_store(ask, None, takes_room)
-        if answer is None and not self._health.is_broken:
+
+        def ask_again() -> bool:
+            try:
+                return ask()
+            except StoreError:
+                if self._health.is_broken:
+                    raise
+            self.errors += 1
             time.sleep(CLAIM_POLL_S)
-            answer = self._ask_store(ask, None, takes_room)
-        return answer
+            return ask()
+
+        return self._ask_store(ask_again, None, takes_room)
 
     def _ask_store(self, ask: Callable[[], T], otherwise: T, takes_room: bool = True) -> T:
         """What *ask* returns, or *otherwise* while the store does not work.

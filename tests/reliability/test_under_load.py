@@ -78,8 +78,8 @@ def test_two_filters_on_one_store_share_it_in_peace(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     shared = LIGHT | {"store.path": str(tmp_path / "shared.sqlite"), "log.level": "info"}
     with Rig(tmp_path / "one", 0, shared) as one, Rig(tmp_path / "two", 0, shared) as two:
-        with one.flow(20) as first, two.flow(20) as second:
-            time.sleep(4)
+        with one.flow() as first, two.flow() as second:
+            time.sleep(8)
         all_well(first)
         all_well(second)
         for rig in (one, two):
