@@ -176,12 +176,11 @@ class Memory:
         ttl_s = self._lifetimes.of(seen, points)
         self._keep(seen, ttl_s, self._cache)
         if seen.status.is_evidence and not self.is_local:
-            self._ask_twice(lambda: self._keep(seen, ttl_s, self._store))
+            self._ask_twice(lambda: self._keep(seen, ttl_s, self._store), None)
 
-    def _keep(self, seen: Observation, ttl_s: float, where: Store) -> bool:
+    def _keep(self, seen: Observation, ttl_s: float, where: Store) -> None:
         self._holders.heed(seen, where, self._cache)
         where.put(seen, ttl_s)
-        return True
 
     def is_outdated(self, seen: Observation) -> bool:
         """Whether *seen* was measured before its address changed hands."""
@@ -201,7 +200,7 @@ class Memory:
         True without asking where the store is out of reach: twice measured is better than never.
         """
         deadline = Deadline.after(for_s)
-        while self._ask_twice(lambda: self._store.claim(key, for_s + CLAIM_GRACE_S)) is False:
+        while not self._ask_twice(lambda: self._store.claim(key, for_s + CLAIM_GRACE_S), True):
             if deadline.is_over:
                 return False
             time.sleep(deadline.left(CLAIM_POLL_S))
@@ -280,12 +279,7 @@ class Memory:
 
     def release(self, key: str) -> None:
         self._claims.discard(key)
-
-        def release() -> bool:
-            self._store.release(key)
-            return True
-
-        self._ask_twice(release, takes_room=False)
+        self._ask_twice(lambda: self._store.release(key), None, takes_room=False)
 
     def close(self) -> None:
         """Give back what is still claimed: this process ends, and what it measures comes to
@@ -293,14 +287,14 @@ class Memory:
         for key in list(self._claims):
             self.release(key)
 
-    def _ask_twice(self, ask: Callable[[], bool], takes_room: bool = True) -> bool | None:
-        """What *ask* returns, or None; for what others wait for, or would do once more.
+    def _ask_twice(self, ask: Callable[[], T], otherwise: T, takes_room: bool = True) -> T:
+        """``_ask_store`` for what others wait for, or would do once more.
 
         A store may be busy for a moment: another program holds SQLite's file, or the disk stalls.
         Two calls that fail count as one against it.
         """
 
-        def ask_again() -> bool:
+        def ask_again() -> T:
             try:
                 return ask()
             except StoreError:
@@ -310,7 +304,7 @@ class Memory:
             time.sleep(CLAIM_POLL_S)
             return ask()
 
-        return self._ask_store(ask_again, None, takes_room)
+        return self._ask_store(ask_again, otherwise, takes_room)
 
     def _ask_store(self, ask: Callable[[], T], otherwise: T, takes_room: bool = True) -> T:
         """What *ask* returns, or *otherwise* while the store does not work.

@@ -126,3 +126,7 @@ def wait_until(true: Callable[[], bool], at_most_s: float = 20.0) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def missing(verdict_missing: Iterable[Observation]) -> dict[str, Status]:
+    return {seen.probe: seen.status for seen in verdict_missing}
