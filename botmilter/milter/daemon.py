@@ -148,7 +148,6 @@ class Daemon:
         return 0
 
     def _watch(self) -> None:
-        watchdog = int(os.environ.get("WATCHDOG_USEC", "0")) > 0
         while True:
             came = signal.sigtimedwait(SIGNALS, TICK_S)
             number = came.si_signo if came else 0
@@ -157,8 +156,7 @@ class Daemon:
             if came and number == signal.SIGUSR1:
                 reloading.tell(came.si_pid, self._reload())
             self._tick()
-            if watchdog and any(child.is_ready for child in self._generations[-1].workers):
-                notify("WATCHDOG=1")
+            _reassure(self._generations[-1])
 
     # -- starting and stopping ------------------------------------------------------------------
 
@@ -192,6 +190,8 @@ class Daemon:
                 return False
         deadline = Deadline.after(_START_LIMIT_S)
         while not all(child.is_ready for child in generation.serving):
+            for former in self._generations[-2:-1]:  # which serves meanwhile
+                _reassure(former)
             listen_for_ready(generation.serving, deadline)
             dead = [child for child in generation.serving if reap(child) is not None]
             if dead or deadline.is_over:
@@ -377,6 +377,13 @@ def _is_drained(generation: _Generation) -> bool:
         return False
     _kill(generation)
     return True
+
+
+def _reassure(generation: _Generation) -> None:
+    """Tell the service manager, where it asked for that, that *generation* serves, if it does."""
+    asked = int(os.environ.get("WATCHDOG_USEC", "0")) > 0
+    if asked and any(child.is_ready for child in generation.workers):
+        notify("WATCHDOG=1")
 
 
 def _kill(generation: _Generation) -> None:

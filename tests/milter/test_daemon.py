@@ -220,6 +220,9 @@ def test_the_service_manager_hears_of_each_step(
     steps = [step for step in heard if step != "WATCHDOG=1"]
     assert steps == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
     assert "WATCHDOG=1" in heard
+    reloading = heard.index("RELOADING=1")
+    meanwhile = heard[reloading : heard.index("READY=1", reloading)]
+    assert "WATCHDOG=1" in meanwhile  # the workers of before still serve
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
