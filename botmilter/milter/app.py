@@ -111,11 +111,6 @@ class App:
         self._lock = threading.Lock()
 
     @property
-    def begins_after_headers(self) -> bool:
-        """Whether anybody listens to the end of the header."""
-        return self._start == "headers"
-
-    @property
     def open_sessions(self) -> int:
         return self._open
 
@@ -174,7 +169,8 @@ class App:
 
     def headers_end(self, ctx: Context) -> int:
         connection = self._connection(ctx)
-        self._begin(ctx, connection)
+        if self._start == "headers":
+            self._begin(ctx, connection)
         return connection.reply
 
     def end_of_mail(self, ctx: Context) -> int:
@@ -250,8 +246,9 @@ def open_socket(app: App, connection: str, backlog: int) -> None:
     milter.set_helo_callback(_guarded(app.hello))
     milter.set_envfrom_callback(_guarded(app.mail))
     milter.set_header_callback(app.header)
-    if app.begins_after_headers:  # else pymilter goes on by itself, without a word to Python
-        milter.set_eoh_callback(_guarded(app.headers_end))
+    # also where it has nothing to do: pymilter itself would reply where we agreed not to, and
+    # libmilter complains of that to syslog, for each mail
+    milter.set_eoh_callback(_guarded(app.headers_end))
     milter.set_eom_callback(_guarded(app.end_of_mail))
     milter.set_abort_callback(_guarded(app.abort))
     milter.set_close_callback(_guarded(app.close))

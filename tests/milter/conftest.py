@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,16 @@ PATIENCE_S = 15.0
 
 
 class Filter:
-    """The daemon in a process of its own."""
+    """The daemon in a process of its own, started by *runner* if there is one."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, runner: Sequence[str] = (), **settings: Any) -> None:
         self.folder = folder
         self.socket = str(folder / "milter.sock")
         self.settings = {"socket": f"unix:{self.socket}", **settings}
         self.configure()
         with self.log_file.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.milter.filter", str(self.config)], stderr=log
-            )
+            command = [*runner, sys.executable, "-m", "tests.milter.filter", str(self.config)]
+            self.process = subprocess.Popen(command, stderr=log)
 
     @property
     def config(self) -> Path:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.mta import CONTINUE, DISCARD, REPLY_CODE, Closed, Header, Mail, Wire
-from tests.milter.conftest import Filter, verdict, wait_until
+from tests.milter.conftest import PATIENCE_S, Filter, verdict, wait_until
 from tests.milter.filter import SLOWER_S
 
 GOOD = ((b"Received", b"from a by b"), (b"Subject", b"hello"))
@@ -326,6 +328,36 @@ def test_two_hundred_stalled_sessions_hold_nobody(running: Filter) -> None:
     finally:
         for mta in stalled:
             mta.close()
+
+
+@pytest.mark.parametrize("begins", ["connect", "data", "headers"])
+def test_libmilter_has_nothing_to_complain_of_to_syslog(
+    start: Callable[..., Filter], tmp_path: Path, begins: str
+) -> None:
+    """As it does, for each mail, of a step that we answer though we agreed not to."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(str(tmp_path / "syslog"))
+        syslog.settimeout(PATIENCE_S)
+        runner = ["unshare", "--mount", "sh", "-c", _OWN_SYSLOG, str(tmp_path)]
+        one = start(runner=runner, start=begins)
+        assert verdict(one.send(Mail(GOOD)))["begun"]
+        assert verdict(one.send(Mail(())))["fields"] == 0
+        with socket.socket(socket.AF_UNIX) as bad:  # what it does complain of
+            bad.connect(one.socket)
+            bad.sendall(struct.pack(">I", 2) + b"O!")
+            assert b"len too short" in syslog.recv(4096)
+
+
+#: Runs a command with a /dev of its own, in which log leads to the socket "syslog" in folder $0.
+_OWN_SYSLOG = """
+set -e
+mkdir "$0/dev"
+mount --bind /dev "$0/dev"
+mount -t tmpfs none /dev
+for name in null zero random urandom; do ln -s "$0/dev/$name" /dev; done
+ln -s "$0/syslog" /dev/log
+exec "$@"
+"""
 
 
 def test_one_printable_line_is_logged_for_a_mail(running: Filter) -> None:
