@@ -28,7 +28,7 @@ from botmilter.notices import OPTED_OUT
 from botmilter.probes.base import Probe
 from botmilter.scheduler import LaneState, Scheduler
 from botmilter.score import Rules
-from botmilter.standing import Standing, Standings
+from botmilter.standing import Basis, Standing, Standings
 
 log = logging.getLogger(__name__)
 
@@ -383,9 +383,9 @@ class Engine:
                 at_hand is None and seen[name].reason in _FOLLOWS
             ):
                 return
-            basis.append((name, key, at_hand))
+            basis.append(((name, key), at_hand))
         standing = Standing(
-            replace(verdict, spent_s=0.0), policy, ticket.mail_signals, tuple(basis)
+            replace(verdict, spent_s=0.0), policy, ticket.mail_signals, Basis(basis)
         )
         self._standings.keep(target, standing)
 

@@ -8,7 +8,7 @@ their next measurement of that address.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -54,6 +54,10 @@ class Holders:
             return False
         # a change of a time when the clock was ahead outdates nothing that is measured now
         return seen.taken_at < min(since, time.time()) - _BESIDE_S
+
+    def any_is_outdated(self, seen: Iterable[Observation]) -> bool:
+        """Whether one of them is; nearly always no address has changed hands."""
+        return bool(self._since) and any(map(self.is_outdated, seen))
 
     def heed(self, seen: Observation, where: Store, copies: Store) -> None:
         """Have *where*, and the *copies* of what is there, forget what they know of an address if

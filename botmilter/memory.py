@@ -12,7 +12,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -25,6 +25,7 @@ from botmilter.model import IPAddress, Observation, Status
 from botmilter.net import host_key, printable, site_network
 from botmilter.notices import Noticed
 from botmilter.plan import RATE_LIMIT
+from botmilter.standing import Basis
 from botmilter.store.base import Cache, Store, Window
 
 log = logging.getLogger(__name__)
@@ -128,13 +129,14 @@ class Memory:
         now = time.time()
         return self._believed(self._cache.get(probe, key, now), now)
 
-    def still_has(self, basis: Iterable[tuple[str, str, Observation | None]]) -> bool:
-        """Whether this process remembers just this for each probe and key.  A dict hit each."""
+    def still_has(self, basis: Basis) -> bool:
+        """Whether this process remembers just this.  A dict hit for each probe."""
         now = time.time()
-        for probe, key, seen in basis:
-            if self._believed(self._cache.get(probe, key, now), now) is not seen:
-                return False
-        return True
+        return (
+            basis.newest_at <= now + AHEAD_AT_MOST_S
+            and self._cache.holds(basis.rows, now)
+            and not self._holders.any_is_outdated(basis.observations)
+        )
 
     def recall(
         self, probe: str, key: str, points: Callable[[Observation], float]

@@ -9,13 +9,23 @@ verdict with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from botmilter.model import Observation, Signal, Target, Verdict
 
-#: Probe, store key and what memory had; None where it had nothing and needed nothing.
-Basis = tuple[tuple[str, str, Observation | None], ...]
+
+class Basis:
+    """What memory had of a host when it was judged."""
+
+    __slots__ = ("newest_at", "observations", "rows")
+
+    def __init__(self, rows: Sequence[tuple[tuple[str, str], Observation | None]]) -> None:
+        self.rows = tuple(rows)
+        """(probe, store key) and what was there; None where nothing was and nothing was needed."""
+        self.observations = tuple(seen for _, seen in rows if seen is not None)
+        self.newest_at = max((seen.taken_at for seen in self.observations), default=0.0)
+
 
 #: Whether memory still has just that.
 StillHas = Callable[[Basis], bool]

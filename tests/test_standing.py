@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from botmilter.model import Label, Origin, OriginWhy, Target, Verdict
-from botmilter.standing import Standing, Standings
+from botmilter.standing import Basis, Standing, Standings
 
 VERDICT = Verdict(Label.CLEAN, 0.0, Origin(OriginWhy.CLIENT))
 
@@ -14,12 +14,12 @@ def test_what_is_kept_is_bounded() -> None:
     standings, policy = Standings(lambda basis: True, 3), object()
     targets = [Target(ip_address(f"198.18.0.{number}")) for number in range(10)]
     for target in targets:
-        standings.keep(target, Standing(VERDICT, policy, (), ()))
+        standings.keep(target, Standing(VERDICT, policy, (), Basis(())))
         assert standings.find(target, policy) is not None
         assert sum(standings.find(one, policy) is not None for one in targets) <= 3
 
 
 def test_another_policy_is_another_question() -> None:
     standings, target = Standings(lambda basis: True, 3), Target(ip_address("198.18.0.1"))
-    standings.keep(target, Standing(VERDICT, object(), (), ()))
+    standings.keep(target, Standing(VERDICT, object(), (), Basis(())))
     assert standings.find(target, object()) is None

@@ -117,5 +117,9 @@ class Store(Protocol):
 class Cache(Store, Protocol):
     """A store of this process alone, in front of one that others may share."""
 
+    def holds(self, rows: Iterable[tuple[tuple[str, str], Observation | None]], now: float) -> bool:
+        """Whether for each of *rows*, (probe, key) and an observation, it has just that object, or
+        nothing where that is None; all of them in one step."""
+
     def clear(self) -> None:
         """Drop every observation."""

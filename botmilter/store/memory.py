@@ -45,6 +45,16 @@ class MemoryStore:
         found = (self.get(probe, key, now) for probe, key in asked)
         return [seen for seen in found if seen is not None]
 
+    def holds(self, rows: Iterable[tuple[tuple[str, str], Observation | None]], now: float) -> bool:
+        with self._lock:
+            for place, seen in rows:
+                row = self._rows.get(place)
+                if (row[1] if row is not None and row[0] > now else None) is not seen:
+                    return False
+                if row is not None:
+                    self._rows.move_to_end(place)
+        return True
+
     def put(self, seen: Observation, ttl_s: float) -> None:
         with self._lock:
             self._rows[seen.probe, seen.key] = (seen.taken_at + ttl_s, seen)
