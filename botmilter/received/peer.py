@@ -86,6 +86,9 @@ _IDENT_KEY = re.compile(r"(?:^| )ident=(\S*)")
 _KEYS = re.compile(r'(?::\d+)? ?(?:(?:helo|ident|port)=|")')
 # What was meant for an address: 10.160.0.999, 2001:db8:zz::1, 193.x@pot.60, a time of day
 _LIKE_ADDRESS = re.compile(r"\.\d+(?::\d+)?$|:[^: ]*:|^\d+$")
+# rdns [192.0.2.7], ident@rdns [192.0.2.7] (may be forged), ident@192.0.2.7
+_NAME_AND_ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]+ [^ ]+|[^ ]+@[^ ]+(?: [^ ]+)?)(?:$| \()")
+_HELO_VERBS = ("HELO ", "EHLO ", "LHLO ")
 _LOCAL_BRACKETS = ("unix", "local", "[unix")
 _WEBMAIL = ("squirrelmail", "nasmail")
 
@@ -114,7 +117,7 @@ def holds_address(item: Item) -> bool:
 
 def read(head: Sequence[Item], dialect: Dialect) -> Peer:
     """The peer of a line with *head* between ``from`` and ``by``."""
-    said = _Said()
+    said = _Said(dialect)
     for at in range(len(head) - 1, -1, -1):
         item = head[at]
         noted = said.comment(item) if isinstance(item, Comment) else said.word(item)
@@ -141,9 +144,10 @@ def _claimed(head: Sequence[Item]) -> str | None:
 class _Said:
     """What the receiver says to the right of the address: filled from the right to the left."""
 
-    __slots__ = ("has_name", "helo", "ident", "is_broken", "notes")
+    __slots__ = ("dialect", "has_name", "helo", "ident", "is_broken", "notes")
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
         self.helo: str | None = None
         self.ident: str | None = None
         self.notes: list[str] = []
@@ -155,9 +159,11 @@ class _Said:
         if _is_note(item):
             self.notes.append(item)
             return None
-        greeting = _GREETING.match(item) if item and not _is_ident(item) else None
+        greeting = self._greeting(item)
         if greeting is not None:
             self.helo = greeting["spoken"] or greeting["keyed"] or self.helo
+            # (HELO [192.0.2.7]) and no address elsewhere: a host called HELO, or a line cut short
+            self.is_broken = self.is_broken or (greeting["spoken"] or "")[:1] == "["
             self.ident = greeting["user"] or self.ident
             if greeting["user"]:
                 self.notes.append(item)
@@ -170,6 +176,15 @@ class _Said:
             self.is_broken = self.is_broken or _LIKE_ADDRESS.search(item) is not None
         return noted
 
+    def _greeting(self, item: Comment) -> re.Match[str] | None:
+        """``(HELO x)``.  Postfix and sendmail write none: there a host is called that."""
+        if not item or self.dialect.puts_helo_first:
+            return None
+        found = _GREETING.match(item)
+        if found is not None and item[:5] not in _HELO_VERBS and _is_peer(item):
+            return None
+        return found
+
     def word(self, item: str) -> Noted | None:
         if item[:5].lower() == "helo=":
             self.helo = item[5:]
@@ -181,13 +196,16 @@ class _Said:
 
 
 def _is_note(comment: str) -> bool:
-    return comment[:18].lower().startswith(_NOTES) and not _is_ident(comment)
+    return comment[:18].lower().startswith(_NOTES) and not _is_peer(comment)
 
 
-def _is_ident(comment: str) -> bool:
-    """``authenticated@rdns [192.0.2.7]``: whoever answers ident may answer that."""
-    ident, at_sign, _ = comment.rpartition("@")
-    if not at_sign or " " in ident:
+def _is_peer(comment: str) -> bool:
+    """``ssl1.example [192.0.2.7]``, ``authenticated@rdns [192.0.2.7]``: whoever owns the address
+    may have DNS name it so, and whoever answers ident may answer that.
+
+    A program's own remark about something else is never a bare name before an address.
+    """
+    if _NAME_AND_ADDRESS.match(comment) is None:
         return False
     noted = _read_comment(comment)
     return noted is not None and noted.ip is not None

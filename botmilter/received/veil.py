@@ -95,7 +95,7 @@ def _chosen(text: str, has_names: bool) -> Iterator[tuple[int, int]]:
             start, end = end, _closing(text, found.start())
             is_chosen = has_names and end > start
         else:
-            is_chosen = kind != "bare" or "@" in found[kind] or _is_plain_from(found[0])
+            is_chosen = kind != "bare" or "@" in found[kind] or _is_plain_from(found)
             if is_chosen and '"' in found[kind]:
                 if marks is None:
                     marks = [mark.end() for mark in _MARK.finditer(text)]
@@ -115,9 +115,12 @@ def _closing(text: str, at: int) -> int:
     return 0
 
 
-def _is_plain_from(found: str) -> bool:
-    """``(envelope-from user)``: a name alone is an address there; behind "for" it may be a word."""
-    return found[1:10] == "envelope-"
+def _is_plain_from(found: re.Match[str]) -> bool:
+    """``(envelope-from user)``: a name alone is an address there; behind "for" it may be a word.
+
+    ``(envelope-from [192.0.2.7])`` is a client whom DNS calls that.
+    """
+    return found[0][1:10] == "envelope-" and found["bare"][:1] != "["
 
 
 def _veil_keys(text: str, begin: int) -> str:

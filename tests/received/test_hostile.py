@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from botmilter.model import Chain, Trust
+from botmilter.model import Chain, HopKind, Trust
 from botmilter.received import forgery, origin, parse, parse_line
 from botmilter.received.dialects import DIALECTS
 
@@ -23,7 +23,8 @@ PIECES = st.sampled_from(
         "helo=", "HELO", "IDENT:", "ident=", "unknown", "mx.example", "(Postfix)", "Exim", "qmail",
         "ESMTPSA", "HTTP", "Microsoft SMTP Server", "Authenticated sender: x", "may be forged",
         "envelope-from <", '<"', '"@', ">", "Tue, 02 Jan 2024 03:04:05 +0100", "\r\n\t", "\0", "é",
-        "account u", "port=25", "+9999", "\ud83d\ude00", "-", "?", "'", ",",
+        "account u", "port=25", "ssl1.example", "authenticated", "using ", "envelope-from", "+9999",
+        "\ud83d\ude00", "-", "?", "'", ",",
     ]
 )  # fmt: skip
 LINES = st.lists(PIECES, max_size=40).flatmap(
@@ -81,7 +82,55 @@ def test_a_helo_never_becomes_the_peer(helo: str) -> None:
         b"from " + clean + b" (rdns.example [203.0.113.9]) by mx.example (Postfix) with SMTP id A"
     )
     hop = parse_line(line)
-    assert (str(hop.ip), hop.by) == ("203.0.113.9", "mx.example")
+    assert (str(hop.ip), hop.kind, hop.by) == ("203.0.113.9", HopKind.RELAY, "mx.example")
+    assert not hop.authenticated
+
+
+#: How a name begins that tries to pass for something a program writes.
+FEIGNED = st.sampled_from(
+    [
+        "using", "client", "not", "no", "authenticated", "auth", "tls", "TLSv1.3", "ssl1", "SSL",
+        "may", "envelope-from", "return-path", "squirrelmail", "nasmail", "proxying", "mailfrom",
+        "misconfigured", "version", "cipher", "peer", "uid", "for", "For", "original", "user",
+        "ident", "account", "HELO", "EHLO", "LHLO", "helo", "port", "unix", "local", "unknown",
+        "from", "by", "BY", "with", "via", "id", "10.0.0.1", "192.0.2", "8.17.1", "Postfix", "Exim",
+        "invoked", "qmail-scanner", "fetchmail-6", "LMTP", "IPv6",
+    ]
+)  # fmt: skip
+LABEL = st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True)
+#: Whoever owns an address has DNS call it what he likes, within what a resolver lets through.
+NAMES = st.builds(
+    lambda first, rest: ".".join([first, *rest]), FEIGNED | LABEL, st.lists(LABEL, max_size=3)
+)
+#: Lines of a relay that looks its client's name up, and notes it beside the address.
+NAMING = (
+    "from h ({} [203.0.113.9]) by mx.example (Postfix) with ESMTP id 4A",
+    "from h ({} [203.0.113.9]) (using TLSv1.3 with cipher AES) by mx.example (Postfix) with ESMTP",
+    "from h ({} [203.0.113.9]) by mx.example (8.17.1/8.17.1) with ESMTP id 4A",
+    "from h ({} [203.0.113.9] (may be forged)) by mx.example (8.17.1/8.17.1) with ESMTP id 4A",
+    "from h (x@{} [203.0.113.9]) by mx.example (8.17.1/8.17.1) with ESMTP id 4A",
+    "from {} ([203.0.113.9] helo=h) by mx.example with esmtp (Exim 4.96) id 1a-2b-3c",
+    "from {} ([203.0.113.9]) by mx.example with esmtp (Exim 4.96) id 1a-2b-3c",
+    "from {} (HELO h) (203.0.113.9) by mx.example with SMTP",
+    "from {} (203.0.113.9) by mx.example with SMTP",
+)
+#: Those of programs that might as well write ``(HELO [192.0.2.7])``.
+NAMING_UNKNOWN = (
+    "from h ({} [203.0.113.9]) by mx.example (OpenSMTPD) with ESMTP id 4A",
+    "from h ({} [::ffff:203.0.113.9]) by mx.example with ESMTP",
+)
+
+
+@given(NAMES, st.sampled_from(NAMING + NAMING_UNKNOWN))
+def test_the_owner_of_a_name_cannot_hide_behind_it(name: str, line: str) -> None:
+    """A line that names no peer is passed over, and what stands below it would be believed; one
+    that tells of a login exempts the mail."""
+    hop = parse_line(f"{line.format(name)}; Tue, 02 Jan 2024 03:04:05 +0100".encode())
+    assert not hop.authenticated
+    if line in NAMING_UNKNOWN and name in ("HELO", "EHLO", "LHLO"):
+        assert hop.kind is HopKind.BROKEN, "which ends the walk, too"
+    else:
+        assert (str(hop.ip), hop.kind, hop.by) == ("203.0.113.9", HopKind.RELAY, "mx.example")
 
 
 def _repeat(unit: bytes) -> Callable[[int], bytes]:
