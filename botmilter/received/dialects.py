@@ -115,6 +115,8 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("aliyun", ("aliyun", "alibaba")),
 )
 
+_ROWS = tuple((mark, dialect) for dialect in DIALECTS for mark in dialect.marks)
+
 #: ``(8.14.4/8.14.4)``, ``(8.11.6/8.11.6/Debian 8.11.6-2)``, ``(SGI-8.9.3/8.8.7)``, ``(8.12.1/)``
 _SENDMAIL = re.compile(r"(?:[A-Za-z]+[- ])?\d+\.\d+[\w.+-]*/")
 SENDMAIL = Dialect("sendmail", verifies=True)
@@ -129,10 +131,9 @@ def recognise(tail: str, first_comment: str) -> Dialect:
     """The row for a line whose text from the ``by`` name on is *tail*."""
     if _SENDMAIL.match(first_comment) is not None:
         return SENDMAIL
-    for dialect in DIALECTS:
-        for mark in dialect.marks:
-            if mark in tail:
-                return dialect
+    for mark, dialect in _ROWS:
+        if mark in tail:
+            return dialect
     return UNKNOWN
 
 

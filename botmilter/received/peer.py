@@ -125,8 +125,8 @@ def read(head: Sequence[Item], dialect: Dialect) -> Peer:
             if noted.ip is None:
                 said.is_broken = True
                 break
-            who = _named(noted, head[:at], said, dialect)
-            return who._replace(right=tuple(head[at + 1 :])) if isinstance(item, Comment) else who
+            right = head[at + 1 :] if isinstance(item, Comment) else ()
+            return _named(noted, head[:at], right, said)
     return Peer(
         helo=said.helo or _claimed(head),
         ident=said.ident,
@@ -211,11 +211,10 @@ def _is_peer(comment: str) -> bool:
     return noted is not None and noted.ip is not None
 
 
-def _named(noted: Noted, left: Sequence[Item], said: _Said, dialect: Dialect) -> Peer:
+def _named(noted: Noted, left: Sequence[Item], right: Sequence[Item], said: _Said) -> Peer:
     """Tell the HELO from the looked-up name."""
     shape: Dialect | None = None
-    rdns, helo = noted.name, said.helo
-    is_webmail = any(note.lower().startswith(_WEBMAIL) for note in said.notes)
+    rdns, helo, dialect = noted.name, said.helo, said.dialect
     if noted.name and not left:  # from (name [192.0.2.7]) by: nothing but what it said
         rdns, helo = None, helo or noted.name
     elif noted.name is not None and not (noted.name == "" and _ends_in_greeting(left, dialect)):
@@ -230,7 +229,8 @@ def _named(noted: Noted, left: Sequence[Item], said: _Said, dialect: Dialect) ->
         rdns, helo, shape = _name(left[:-1]), spoken, QMAIL
     else:
         first = dialect.bracketed if noted.is_bracketed else dialect.bare
-        first = First.NEITHER if is_webmail else first
+        if any(note.lower().startswith(_WEBMAIL) for note in said.notes):
+            first = First.NEITHER
         name = _name(left)
         helo = name if first in (First.HELO, First.BOTH) else None
         rdns = name if first in (First.RDNS, First.BOTH) else None
@@ -244,6 +244,7 @@ def _named(noted: Noted, left: Sequence[Item], said: _Said, dialect: Dialect) ->
         noted.ident or said.ident,
         tuple(said.notes),
         dialect=shape,
+        right=tuple(right),
     )
 
 

@@ -85,7 +85,7 @@ def lift(text: str | None) -> str | None:
 def _chosen(text: str, has_names: bool) -> Iterator[tuple[int, int]]:
     """Where addresses and certificates' names stand, in order."""
     marks: list[int] | None = None
-    found = _FIRST_WORD.match(text)
+    found = _FIRST_WORD.match(text) if '"' in text else None
     if found is None or '"' not in found[0]:
         found = _CHOSEN.search(text)
     while found is not None:
