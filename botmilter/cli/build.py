@@ -236,8 +236,8 @@ def lifetimes(settings: StoreSettings) -> Lifetimes:
 
 
 def store(settings: StoreSettings) -> Store:
-    """What remembers.  Raises SetupError where the configured place cannot be used; without a
-    configured place memory takes over."""
+    """What remembers.  Raises SetupError where the configured place cannot be used, ConfigError
+    where its url is none; without a configured place memory takes over."""
     if settings.kind == "memory":
         return MemoryStore(settings.cache_rows)
     if settings.kind == "redis":
@@ -289,7 +289,7 @@ def _redis(url: str) -> Store:
     try:
         return RedisStore(url)
     except StoreError as error:
-        raise SetupError(f"[store] url: {error}") from error
+        raise ConfigError("[store] url", [str(error)]) from error
 
 
 def _scheduler(settings: Settings, probes: Sequence[Probe]) -> Scheduler[Catch]:

@@ -11,7 +11,7 @@ import pytest
 
 from botmilter import config
 from botmilter.cli import build
-from botmilter.errors import SetupError
+from botmilter.errors import ConfigError, SetupError
 from botmilter.memory import Lifetimes
 from botmilter.model import Observation, Status
 from botmilter.probes.base import Operation
@@ -67,18 +67,23 @@ def test_without_a_writable_place_memory_takes_over(
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("url", "complaint"),
     [
-        (['store.path="/no/where/at.all"'], r"\[store\] path: .*/no/where/at\.all"),
-        (['store.kind="redis"', 'store.url="http://x"'], r"\[store\] url"),
-        (['store.kind="redis"', 'store.url="redis://[::1:6379/0"'], r"\[store\] url: redis://"),
+        ("http://x", r"\[store\] url: http://x: Redis URL must"),
+        ("redis://[::1:6379/0", r"\[store\] url: redis://"),
+        ("redis://127.0.0.1:66666", r"\[store\] url: redis://.*66666"),
     ],
 )
-def test_a_configured_store_that_cannot_be_used_is_an_error(
-    settings: list[str], complaint: str
+def test_a_store_s_url_that_is_none_is_an_error_of_the_configuration(
+    url: str, complaint: str
 ) -> None:
-    with pytest.raises(SetupError, match=complaint):
-        build.store(config.load(None, settings).store)
+    with pytest.raises(ConfigError, match=complaint):
+        build.store(config.load(None, ['store.kind="redis"', f'store.url="{url}"']).store)
+
+
+def test_a_configured_store_that_cannot_be_used_is_an_error() -> None:
+    with pytest.raises(SetupError, match=r"\[store\] path: .*/no/where/at\.all"):
+        build.store(config.load(None, ['store.path="/no/where/at.all"']).store)
 
 
 def test_without_its_package_redis_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
