@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from botmilter.model import Chain, Hop, HopKind, HopSource
-from botmilter.received import dialects, grammar, peer, veil
+from botmilter.received import dialects, grammar, peer, plain, veil
 from botmilter.received.dialects import Dialect
 from botmilter.received.grammar import Comment, Stamp
 from botmilter.received.peer import Peer
@@ -118,6 +118,11 @@ def _defects(hops: list[Hop]) -> Iterator[str]:
 def parse_line(value: bytes, index: int = 0) -> Hop:
     """One ``Received`` value as a hop."""
     text = grammar.unfold(value)
+    return plain.read(text, index) or take_apart(text, index)
+
+
+def take_apart(text: str, index: int) -> Hop:
+    """Any line, unfolded, as a hop."""
     veiled = veil.veil(text)
     stamp = grammar.stamp(veiled, peer.holds_address)
     options = grammar.options(stamp.tail)

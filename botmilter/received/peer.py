@@ -238,7 +238,7 @@ def _named(noted: Noted, left: Sequence[Item], right: Sequence[Item], said: _Sai
         said.notes.append("authenticated")
     return Peer(
         noted.ip,
-        _clean_rdns(rdns),
+        clean_rdns(rdns),
         noted.is_forged or any("may be forged" in note for note in said.notes),
         helo or None,
         noted.ident or said.ident,
@@ -268,7 +268,8 @@ def _name(left: Sequence[Item]) -> str | None:
     return " ".join(words) or None
 
 
-def _clean_rdns(name: str | None) -> str | None:
+def clean_rdns(name: str | None) -> str | None:
+    """*name* without trailing dot; None where it stands for none, or is an address."""
     if name is None or name.lower() in _NO_NAME:
         return None
     name = name.rstrip(".")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from botmilter.model import HopKind, OriginWhy, Trust
-from botmilter.received import parse
+from botmilter.received import grammar, parse, plain
+from botmilter.received.chain import split, take_apart
 from botmilter.received.forgery import signals
 from botmilter.received.origin import find
 
@@ -49,6 +50,13 @@ def test_every_mail_has_an_origin_or_never_left_trusted_hosts() -> None:
         if origin.why not in (OriginWhy.RELAY, OriginWhy.LOCAL)
     }
     assert odd == {}
+
+
+def test_a_fifth_of_the_lines_are_plain_and_read_as_if_they_were_not() -> None:
+    texts = [grammar.unfold(value) for block in mails().values() for value in split(block)]
+    by_one_expression = {text: hop for text in texts if (hop := plain.read(text, 0)) is not None}
+    assert by_one_expression == {text: take_apart(text, 0) for text in by_one_expression}
+    assert len(by_one_expression) > len(texts) / 5
 
 
 def test_without_trust_the_border_of_every_mail_is_assumed() -> None:
