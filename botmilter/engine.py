@@ -142,6 +142,7 @@ class Engine:
         if (standing := ticket.standing) is not None and ticket.target is not None:
             if standing.signals == said:
                 return standing.verdict.of(ticket.origin)
+            ticket.standing = None
             self._look_around(ticket, ticket.target)
         started = time.monotonic()
         self._heed(ticket, said)

@@ -69,7 +69,8 @@ class Ticket:
         self.mail_signals: tuple[Signal, ...] = ()
         self._meant: dict[str, tuple[Observation, list[Signal]]] = {}
         self.standing: Standing | None = None
-        """Set where nothing was started, because the host was judged by the same facts before."""
+        """Set where nothing was started, because the host was judged by the same facts before; and
+        still set after the verdict, if that is the same."""
 
     def abandon(self) -> None:
         """The mail is gone: start nothing more for it."""

@@ -31,9 +31,10 @@ class Basis:
 StillHas = Callable[[Basis], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Standing:
-    """A verdict and all that it rests on."""
+    """A verdict and all that it rests on.  Each is its own, so what is made of one can be kept for
+    as long as it stands."""
 
     verdict: Verdict
     policy: object

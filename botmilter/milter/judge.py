@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from weakref import WeakKeyDictionary
 
 from botmilter import action, header, plan, received, seal
 from botmilter.engine import Engine
@@ -12,6 +13,10 @@ from botmilter.milter.session import Session, Transaction
 from botmilter.model import Chain, IPAddress, Label, Origin, OriginWhy, Target, Trust, Verdict
 from botmilter.net import LOOPBACK, is_in
 from botmilter.received import forgery, origin
+from botmilter.standing import Standing
+
+#: Header fields, and what the log says.
+_Written = tuple[tuple[tuple[str, str], ...], Mapping[str, str]]
 
 
 class MailJudge:
@@ -38,6 +43,7 @@ class MailJudge:
         self._keep_sealed = keep_sealed
         self._rules = rules or action.Rules()
         self._count_tempfail = count_tempfail
+        self._of_standing: WeakKeyDictionary[Standing, _Written] = WeakKeyDictionary()
         self.may_quarantine = self._rules.may_quarantine
         self.failed = _failed(prefix, host)
 
@@ -74,14 +80,23 @@ class MailJudge:
         ticket = self._ticket(mail, found, begun)
         signals = forgery.signals(chain, found, self._trust)
         verdict = self._engine.result(ticket, signals, while_waiting)
-        fields = header.render(verdict, self._prefix, self._host)
+        fields, log = self._written(verdict, ticket.standing)
         if self._key is not None:
             fields += (self._seal(self._key, fields[0][1], mail),)
         acted = action.decide(verdict, self._rules, self._count_tempfail)
-        return Judgement(fields, {**log_fields(verdict), **acted.log}, acted, verdict)
+        return Judgement(fields, {**log, **acted.log}, acted, verdict)
 
     def close(self) -> None:
         """What was learnt is in the store by now."""
+
+    def _written(self, verdict: Verdict, standing: Standing | None) -> _Written:
+        """What header and log say of *verdict*; found out once for as long as it stands."""
+        written = self._of_standing.get(standing) if standing is not None else None
+        if written is None:
+            written = header.render(verdict, self._prefix, self._host), log_fields(verdict)
+            if standing is not None:
+                self._of_standing[standing] = written
+        return written
 
     def _seal(self, key: bytes, verdict: str, mail: Transaction) -> tuple[str, str]:
         message_id = next(iter(_values(mail, "Message-ID")), "")

@@ -200,6 +200,20 @@ def test_a_client_is_known_while_its_verdict_stands(probe: Probe) -> None:
     assert not one.knows(session)
 
 
+def test_what_is_said_of_a_verdict_is_kept_while_it_stands_and_only_for_mail_like_it(
+    probe: Probe,
+) -> None:
+    probe.may_answer.set()
+    one, usual = judge(probe), mail("198.18.0.1")
+    odd = mail("198.18.0.1", ("Received", b"from a by b with SMTP; not a date"))
+    first, second = one.judge(usual, None), one.judge(usual, None)
+    assert (second.headers, second.log) == (first.headers, first.log)
+    assert one.judge(usual, None).headers is second.headers
+    said = one.judge(odd, None)
+    assert "chain.bad_date" in dict(said.headers)["X-Bot-Verdict"]
+    assert "chain.bad_date" not in dict(one.judge(usual, None).headers)["X-Bot-Verdict"]
+
+
 def test_a_trusted_client_is_not_the_origin_before_its_header_is_seen(probe: Probe) -> None:
     assert judge(probe, networks=["192.0.2.0/24"]).begin(mail("192.0.2.1")) is None
     assert probe.asked == []
