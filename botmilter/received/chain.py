@@ -146,8 +146,8 @@ def take_apart(text: str, index: int) -> Hop:
         by=stamp.by,
         protocol=protocol.name if protocol is not None else None,
         authenticated=_is_login(protocol, dialect, stamp)
-        or "with both STARTTLS and AUTH" in tail  # Mimecast
-        or (bool(notes) and _has_login(notes)),
+        or (bool(notes) and not dialect.is_local and _has_login(notes))
+        or "with both STARTTLS and AUTH" in tail,  # Mimecast
         tls=(protocol is not None and protocol.tls)
         or "over TLS" in tail  # IIS
         or (bool(notes) and _has_tls(notes)),

@@ -142,7 +142,9 @@ def _without_from(parts: list[Item], date: dates.Reading) -> Stamp:
     for at, item in enumerate(parts):
         if item in _BY and not isinstance(item, Comment):
             by, tail = _by(parts, at)
-            return Stamp([], by, tail, date, False)
+            # indimail-mta smtpd 1234 from HOST (…) by: what stands before it is the program's
+            start = parts.index("from", 0, at) + 1 if "from" in parts[:at] else at
+            return Stamp(parts[start:at], by, tail, date, start < at)
     return Stamp([], None, parts, date, False)
 
 
@@ -185,7 +187,9 @@ def _follows_address(
     at = end - 1
     while at >= start:
         is_comment = isinstance(parts[at], Comment)
-        if (is_comment or at > start) and holds_address(parts[at]):
+        # a bracket is no host's name, though "HELO x by" puts it where one stands
+        is_note = is_comment or at > start or parts[at][:1] == "["
+        if is_note and holds_address(parts[at]):
             return True
         if not is_comment and parts[at - 1] not in ("via", "with"):
             return False

@@ -86,8 +86,13 @@ _IDENT_KEY = re.compile(r"(?:^| )ident=(\S*)")
 _KEYS = re.compile(r'(?::\d+)? ?(?:(?:helo|ident|port)=|")')
 # What was meant for an address: 10.160.0.999, 2001:db8:zz::1, 193.x@pot.60, a time of day
 _LIKE_ADDRESS = re.compile(r"\.\d+(?::\d+)?$|:[^: ]*:|^\d+$")
-# rdns [192.0.2.7], ident@rdns [192.0.2.7] (may be forged), ident@192.0.2.7
-_NAME_AND_ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]+ [^ ]+|[^ ]+@[^ ]+(?: [^ ]+)?)(?:$| \()")
+# anything [192.0.2.7], ident@rdns [192.0.2.7] (may be forged); rdns 192.0.2.7, ident@192.0.2.7
+_NAME_AND_ADDRESS = re.compile(r"(?:.*\[[^][ ]+\]|[A-Za-z0-9_.-]+ [^ ]+|[^ ]+@[^ ]+)(?:$| \()")
+_REMARKS_WITH_ADDRESS = ("ident: ", "proxying for ", "authenticated sender:", "original mail from")
+# behind (HELO x), of s/qmail's, whose ident may hold blanks
+_IDENT_AND_ADDRESS = re.compile(r".*@(?:\[[^][@ ]+\]|[^][@ ]+)$")
+# an ident or a name with keys in it, and then the receiver's own bracket
+_LAST_BRACKET = re.compile(r"[@ ]\[[^][@ ]+\]$")
 _HELO_VERBS = ("HELO ", "EHLO ", "LHLO ")
 _LOCAL_BRACKETS = ("unix", "local", "[unix")
 _WEBMAIL = ("squirrelmail", "nasmail")
@@ -120,7 +125,10 @@ def read(head: Sequence[Item], dialect: Dialect) -> Peer:
     said = _Said(dialect)
     for at in range(len(head) - 1, -1, -1):
         item = head[at]
-        noted = said.comment(item) if isinstance(item, Comment) else said.word(item)
+        if isinstance(item, Comment):
+            noted = said.comment(item, head[at - 1] if at else "")
+        else:
+            noted = said.word(item)
         if noted is not None:
             if noted.ip is None:
                 said.is_broken = True
@@ -155,7 +163,12 @@ class _Said:
         self.has_name = False
         """A comment names the peer, so a literal to its left is the HELO."""
 
-    def comment(self, item: Comment) -> Noted | None:
+    def comment(self, item: Comment, left: Item) -> Noted | None:
+        """*left* is what stands before it."""
+        if isinstance(left, Comment) and left[:5] in _HELO_VERBS and _IDENT_AND_ADDRESS.match(item):
+            noted = _read_comment(item)
+            if noted is not None and noted.ip is not None:
+                return noted
         if _is_note(item):
             self.notes.append(item)
             return None
@@ -203,8 +216,10 @@ def _is_peer(comment: str) -> bool:
     """``ssl1.example [192.0.2.7]``, ``authenticated@rdns [192.0.2.7]``: whoever owns the address
     may have DNS name it so, and whoever answers ident may answer that.
 
-    A program's own remark about something else is never a bare name before an address.
+    A program's own remark about something else does not end in an address, with few exceptions.
     """
+    if comment.lower().startswith(_REMARKS_WITH_ADDRESS):
+        return False
     if _NAME_AND_ADDRESS.match(comment) is None:
         return False
     noted = _read_comment(comment)
@@ -331,9 +346,11 @@ def _bracket(text: str) -> tuple[int, int]:
     """Where the receiver's bracket stands: the last one, or the first if Exim's keys follow it.
 
     Left of the last bracket may stand an ident, right of Exim's a HELO: both are the client's.
+    Exim's HELO is out of the way by now, where it holds a bracket (:mod:`botmilter.received.veil`).
     """
     end = text.find("]")
-    if text[0] == "[" and end > 0 and _KEYS.match(text, end + 1) is not None:
+    has_keys = text[0] == "[" and end > 0 and _KEYS.match(text, end + 1) is not None
+    if has_keys and _LAST_BRACKET.search(text, end) is None:
         return 0, end
     start = text.rfind("[")
     end = text.find("]", start)

@@ -15,7 +15,10 @@ Each text is found by how its program writes it:
   Exim writes the address first and its own ``) by`` last.  CommuniGate's ``HELO`` likewise;
 * the names in Postfix' ``(Client CN "…", Issuer "…" (not verified))``: Postfix balances their
   parentheses (``smtpd.c``, ``comment_sanitize``), so the comment ends where its own is closed,
-  whatever quotation marks they hold.
+  whatever quotation marks they hold.  Behind Postfix' own ``(using …)`` only: a HELO may begin so,
+  and the receiver's parenthesis would close it;
+* sendmail's ``for``, which is RCPT's argument as the client wrote it, comments and all: up to the
+  semicolon that stands outside of them (``parseaddr.c``, ``prescan``).
 """
 
 from __future__ import annotations
@@ -35,17 +38,24 @@ _MAILBOX = rf"{_ATOM}(?:(?:\\.|{_QUOTED}){_ATOM})*"
 #: goes on behind a keyword does not read the same mailbox once more.  Blank, "<" or ";" is part of
 #: each keyword too, or what answers ident to qmail or Sendmail could be one.
 _CHOSEN = re.compile(
-    r"[ (<](?<!\\.)(?:(?:[Ff]or |FOR |[Ii][Dd] (?=<)|[Ss]ender: |rfc822;"
+    r"[ (<](?<!\\.)(?:(?:[Ff]or |FOR |from (?=<)|[Ii][Dd] (?=<)|[Ss]ender: |rfc822;"
     r"|envelope-(?:from|sender)(?: |=(?=<))|[Rr]eturn-[Pp]ath:? ?(?=[ <]))"
     rf"(?:<(?P<bracketed>{_MAILBOX})>|(?P<bare>{_MAILBOX}))"
     rf"|mailfrom:(?P<alibaba>{_MAILBOX})(?= fp:)"
-    r'|(?P<names>Client CN "))'
+    r'|(?<=\()(?P<names>Client CN "))'
 )
 _PARENTHESIS = re.compile(r"[()]")
 #: Two names of 256 octets at most (tls.h, CCERT_BUFSIZ), as many parentheses added to balance them.
 _NAMES_AT_MOST = 1200
 #: qmail-scanner's line begins with the sender's address; elsewhere there stands a HELO or a name.
 _FIRST_WORD = re.compile(rf"from <?(?P<bare>{_MAILBOX})")
+_POSTFIX_TLS = re.compile(r'from [^()"<>;]+ \([^() ]+ \[[^\]()]+\]\) \(using ')
+#: HELO, note, by, version as ``8.17.1/8.17.1``, with, id, up to the argument.
+_SENDMAIL_FOR = re.compile(
+    r"from [^()]+ \((?:[^()]|\(may be forged\))*\)"
+    r" by [^ ()]+ \([^() ]+/[^()]*\)(?: with [^ ()]+)?(?: \([^()]*\))* id [^ ()]+ for "
+)
+_PRESCANNED = re.compile(r'[\\"()<> ;]')
 _MARK = re.compile(r'(?<!\\)(?:\\\\)*"')
 
 _PORT = r"(?::\d+)?"
@@ -55,7 +65,7 @@ _ADDRESS_FIRST = re.compile(
 )
 _KEYS = re.compile(r"(?:helo=|HELO )(?P<helo>.*?)(?: ident=(?P<ident>.*))?|ident=(?P<only>.*)")
 #: Who notes the address first; what stands behind the ``by`` tells.
-_NOTES_ADDRESS_FIRST = ("(Exim ", "(CommuniGate Pro")
+_NOTES_ADDRESS_FIRST = ("(Exim ", "(CommuniGate Pro", "(ecelerity ")
 
 _BASE = 0x100000
 #: All printable ASCII but the ``@``, by which an address is told from a name.
@@ -68,8 +78,7 @@ def veil(text: str) -> str:
     parts: list[str] = []
     done = 0
     before = _ADDRESS_FIRST.match(text)
-    # who notes the address first is not Postfix: there "(Client CN" would be ident's
-    for start, end in _chosen(text, has_names=before is None):
+    for start, end in _chosen(text):
         parts += text[done:start], text[start:end].translate(_VEIL)
         done = end
     if parts:
@@ -82,20 +91,27 @@ def lift(text: str | None) -> str | None:
     return text if text is None or text.isascii() else text.translate(_LIFT)
 
 
-def _chosen(text: str, has_names: bool) -> Iterator[tuple[int, int]]:
+def _chosen(text: str) -> Iterator[tuple[int, int]]:
     """Where addresses and certificates' names stand, in order."""
+    argument = _SENDMAIL_FOR.match(text) if " for " in text else None
+    if argument is not None and (end := _argument_end(text, argument.end())):
+        start = argument.end()
+        is_bracketed = text[start] == "<" and text[end - 1] == ">"
+        yield (start + 1, end - 1) if is_bracketed else (start, end)
+        found = _CHOSEN.search(text, end)
+    else:
+        found = _FIRST_WORD.match(text) if '"' in text else None
+        if found is None or '"' not in found[0]:
+            found = _CHOSEN.search(text)
     marks: list[int] | None = None
-    found = _FIRST_WORD.match(text) if '"' in text else None
-    if found is None or '"' not in found[0]:
-        found = _CHOSEN.search(text)
     while found is not None:
         kind = found.lastgroup or ""
         start, end = found.span(kind)
         if kind == "names":
             start, end = end, _closing(text, found.start())
-            is_chosen = has_names and end > start
+            is_chosen = end > start and _POSTFIX_TLS.match(text) is not None
         else:
-            is_chosen = kind != "bare" or "@" in found[kind] or _is_plain_from(found)
+            is_chosen = kind != "bare" or _is_bare_address(found)
             if is_chosen and '"' in found[kind]:
                 if marks is None:
                     marks = [mark.end() for mark in _MARK.finditer(text)]
@@ -115,12 +131,40 @@ def _closing(text: str, at: int) -> int:
     return 0
 
 
-def _is_plain_from(found: re.Match[str]) -> bool:
-    """``(envelope-from user)``: a name alone is an address there; behind "for" it may be a word.
+def _argument_end(text: str, at: int) -> int:
+    """Where the argument that begins at *at* ends with a semicolon; 0 where it does not: a blank
+    outside of brackets, comments and quotation marks is no part of it."""
+    brackets = comments = 0
+    is_quoted, done = False, at
+    for mark in _PRESCANNED.finditer(text, at):
+        letter = mark[0]
+        if mark.start() < done:  # behind a backslash
+            continue
+        if letter == "\\":
+            done = mark.start() + 2
+        elif comments:
+            comments += {"(": 1, ")": -1}.get(letter, 0)
+        elif is_quoted or letter == '"':
+            is_quoted = is_quoted != (letter == '"')
+        elif letter == "(":
+            comments = 1
+        elif letter in "<>":
+            brackets += 1 if letter == "<" else -1
+        elif letter in " ;" and brackets <= 0:
+            return mark.start() if letter == ";" else 0
+    return 0
 
-    ``(envelope-from [192.0.2.7])`` is a client whom DNS calls that.
+
+def _is_bare_address(found: re.Match[str]) -> bool:
+    r"""Whether an address without angle brackets stands there, and not a word.
+
+    A name alone is one in ``(envelope-from user)``, but not in ``(envelope-from [192.0.2.7])``,
+    which is a client whom DNS calls that.  ``helo=x for a@\) by``: the parenthesis is Exim's.
     """
-    return found[0][1:10] == "envelope-" and found["bare"][:1] != "["
+    bare = found["bare"]
+    if bare.endswith("\\)"):
+        return False
+    return "@" in bare or (found[0][1:10] == "envelope-" and bare[:1] != "[")
 
 
 def _veil_keys(text: str, begin: int) -> str:

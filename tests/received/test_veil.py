@@ -195,3 +195,36 @@ def test_of_no_known_program_a_greeting_or_a_mailbox_changes_the_way(
     said = parse_line(chosen.encode("utf-8", "surrogatepass"))
     for name in ("ip", "kind", "authenticated", "by", "rdns_verified"):
         assert getattr(said, name) == getattr(plain, name), name
+
+
+#: RCPT's argument as sendmail takes it (parseaddr.c, prescan): brackets within brackets, comments
+#: anywhere, and a blank only within one of them.
+_INSIDE = CHOSEN.map(lambda text: re.sub(r'[<>()"\\]', "", text))
+ARGUMENTS = st.builds(
+    lambda form, *texts: form.format(*texts),
+    st.sampled_from(
+        [
+            "<u@example.org>({})({})",
+            "<{} ({}) <u@example.org>>",
+            '({}; (x))<"{} \\" ) by y"@example.org>',
+            '<u@example.org>"{}"(\\) {})',
+        ]
+    ),
+    _INSIDE,
+    _INSIDE,
+)
+
+
+@given(argument=ARGUMENTS, helo=st.sampled_from(["h", "[203.0.113.9]", "x.example"]))
+@pytest.mark.parametrize("note", ["r.example [{}]", "x@r.example [{}] (may be forged)", "[{}]"])
+def test_nothing_in_an_argument_of_rcpt_tells_how_a_mail_came_to_sendmail(
+    note: str, argument: str, helo: str
+) -> None:
+    hop = parse_line(
+        f"from {helo} ({note.format('203.0.113.9')}) by h.example (8.17.1/8.17.1) with ESMTP id 4B"
+        f" for {argument}; Mon, 01 Jan 2024 01:02:03 +0100".encode("utf-8", "surrogatepass")
+    )
+    assert (str(hop.ip), hop.kind, hop.by) == ("203.0.113.9", HopKind.RELAY, "h.example")
+    assert not hop.authenticated
+    assert hop.dialect == "sendmail"
+    assert hop.at is not None
