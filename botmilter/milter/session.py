@@ -12,7 +12,6 @@ Where the MTA was told the client by XCLIENT or the PROXY protocol, both hand ov
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -156,12 +155,12 @@ def forged(headers: Iterable[Field], own_names: frozenset[str]) -> list[tuple[st
     Places count from 1 for each name, as ``smfi_chgheader`` wants it.  The last comes first: one
     MTA's count moves up when a field goes, the other's does not.
     """
-    seen: Counter[str] = Counter()
+    seen: dict[str, int] = {}
     found = []
     for name, _ in headers:
         if header.is_ours(name, own_names):
             key = name.lower()
-            seen[key] += 1
+            seen[key] = seen.get(key, 0) + 1
             found.append((name, seen[key]))
     return found[::-1]
 
