@@ -15,7 +15,7 @@ do, and ``docs/received.md`` gives the rates on real mail.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
@@ -77,6 +77,8 @@ class Case:
     trust: Trust
     greeted: IPAddress | None
     """The address that the border's HELO is made of; None where that is a name."""
+    is_our_name: bool
+    """Whether it is a name, and one of ours."""
 
 
 def signals(chain: Chain, origin: Origin, trust: Trust) -> tuple[Signal, ...]:
@@ -84,8 +86,11 @@ def signals(chain: Chain, origin: Origin, trust: Trust) -> tuple[Signal, ...]:
     if origin.hop is None or origin.ip is None or origin.why.is_exempt:
         return ()
     at = origin.hop.index
-    greeted = _stated_address(origin.hop.helo)
-    case = Case(origin.hop, chain.hops[: at + 1], chain.hops[at + 1 :], trust, greeted)
+    believed = chain.hops[: at + 1]
+    helo = origin.hop.helo
+    greeted = _stated_address(helo)
+    is_ours = helo is not None and greeted is None and _is_our_name(helo, believed, trust)
+    case = Case(origin.hop, believed, chain.hops[at + 1 :], trust, greeted, is_ours)
     found: dict[str, Signal] = {}
     for rule in RULES:
         for signal in rule(case):
@@ -106,7 +111,7 @@ def _own_name(case: Case) -> Iterator[Signal]:
     if said is not None:
         if said != case.border.ip and _is_ours(said, case):
             yield Signal("helo.own_name", detail=f"greets with {said}, which is ours or trusted")
-    elif _is_our_name(helo, case):
+    elif case.is_our_name:
         yield Signal("helo.own_name", detail=f"greets as {helo}, which is ours or trusted")
 
 
@@ -155,16 +160,14 @@ def _is_ours(ip: IPAddress, case: Case) -> bool:
     return is_in(ip, case.trust.networks) or any(ip == hop.ip for hop in case.believed[:-1])
 
 
-def _is_our_name(name: str, case: Case) -> bool:
+def _is_our_name(name: str, believed: Sequence[Hop], trust: Trust) -> bool:
     name = name.lower().rstrip(".")
-    if name in _NOBODY or _is_name_of(name, case.border.rdns):
+    *above, border = believed
+    if name in _NOBODY or _is_name_of(name, border.rdns):
         return False
-    if is_named(name, case.trust.own_names):
+    if is_named(name, trust.own_names) or _is_name_of(name, border.by):
         return True
-    return any(
-        _is_name_of(name, hop.by) or (hop is not case.border and _is_trusted_name(name, hop))
-        for hop in case.believed
-    )
+    return any(_is_name_of(name, hop.by) or _is_trusted_name(name, hop) for hop in above)
 
 
 def _is_trusted_name(name: str, hop: Hop) -> bool:
@@ -185,7 +188,7 @@ _NOBODY = frozenset(("localhost", "localhost.localdomain", "unknown", ""))
 def _by_is_helo(case: Case) -> Iterator[Signal]:
     """A stolen greeting, used again as the author of a line."""
     helo, said = case.border.helo, case.greeted
-    if helo is None or (said == case.border.ip if said else not _is_our_name(helo, case)):
+    if helo is None or (said == case.border.ip if said else not case.is_our_name):
         return
     for hop in case.claimed:
         if hop.by is None:
