@@ -88,7 +88,6 @@ _KEYS = re.compile(r'(?::\d+)? ?(?:(?:helo|ident|port)=|")')
 _LIKE_ADDRESS = re.compile(r"\.\d+(?::\d+)?$|:[^: ]*:|^\d+$")
 # anything [192.0.2.7], ident@rdns [192.0.2.7] (may be forged); rdns 192.0.2.7, ident@192.0.2.7
 _NAME_AND_ADDRESS = re.compile(r"(?:.*\[[^][ ]+\]|[A-Za-z0-9_.-]+ [^ ]+|[^ ]+@[^ ]+)(?:$| \()")
-_REMARKS_WITH_ADDRESS = ("ident: ", "proxying for ", "authenticated sender:", "original mail from")
 # behind (HELO x), of s/qmail's, whose ident may hold blanks
 _IDENT_AND_ADDRESS = re.compile(r".*@(?:\[[^][@ ]+\]|[^][@ ]+)$")
 # an ident or a name with keys in it, and then the receiver's own bracket
@@ -216,11 +215,10 @@ def _is_peer(comment: str) -> bool:
     """``ssl1.example [192.0.2.7]``, ``authenticated@rdns [192.0.2.7]``: whoever owns the address
     may have DNS name it so, and whoever answers ident may answer that.
 
-    A program's own remark about something else does not end in an address, with few exceptions.
+    A program's own remark about something else does not end in an address; what ident answered to
+    Courier may.
     """
-    if comment.lower().startswith(_REMARKS_WITH_ADDRESS):
-        return False
-    if _NAME_AND_ADDRESS.match(comment) is None:
+    if comment[:7].lower() == "ident: " or _NAME_AND_ADDRESS.match(comment) is None:
         return False
     noted = _read_comment(comment)
     return noted is not None and noted.ip is not None

@@ -50,10 +50,10 @@ _NAMES_AT_MOST = 1200
 #: qmail-scanner's line begins with the sender's address; elsewhere there stands a HELO or a name.
 _FIRST_WORD = re.compile(rf"from <?(?P<bare>{_MAILBOX})")
 _POSTFIX_TLS = re.compile(r'from [^()"<>;]+ \([^() ]+ \[[^\]()]+\]\) \(using ')
-#: HELO, note, by, version as ``8.17.1/8.17.1``, with, id, up to the argument.
+#: HELO, note, login, by, version as ``8.17.1/8.17.1``, with, id, TLS, up to the argument.
 _SENDMAIL_FOR = re.compile(
-    r"from [^()]+ \((?:[^()]|\(may be forged\))*\)"
-    r" by [^ ()]+ \([^() ]+/[^()]*\)(?: with [^ ()]+)?(?: \([^()]*\))* id [^ ()]+ for "
+    r"from [^()]+ \((?:[^()]|\(may be forged\))*\)(?: \([^()]*\))*"
+    r" by [^ ()]+ \([^() ]+/[^()]*\)(?: with [^ ()]+)? id [^ ()]+(?: \([^()]*\))* for "
 )
 _PRESCANNED = re.compile(r'[\\"()<> ;]')
 _MARK = re.compile(r'(?<!\\)(?:\\\\)*"')

@@ -217,12 +217,13 @@ ARGUMENTS = st.builds(
 
 @given(argument=ARGUMENTS, helo=st.sampled_from(["h", "[203.0.113.9]", "x.example"]))
 @pytest.mark.parametrize("note", ["r.example [{}]", "x@r.example [{}] (may be forged)", "[{}]"])
+@pytest.mark.parametrize("tls", ["", " (version=TLSv1.3 cipher=AES bits=256 verify=NO)"])
 def test_nothing_in_an_argument_of_rcpt_tells_how_a_mail_came_to_sendmail(
-    note: str, argument: str, helo: str
+    note: str, tls: str, argument: str, helo: str
 ) -> None:
     hop = parse_line(
         f"from {helo} ({note.format('203.0.113.9')}) by h.example (8.17.1/8.17.1) with ESMTP id 4B"
-        f" for {argument}; Mon, 01 Jan 2024 01:02:03 +0100".encode("utf-8", "surrogatepass")
+        f"{tls} for {argument}; Mon, 01 Jan 2024 01:02:03 +0100".encode("utf-8", "surrogatepass")
     )
     assert (str(hop.ip), hop.kind, hop.by) == ("203.0.113.9", HopKind.RELAY, "h.example")
     assert not hop.authenticated
