@@ -121,7 +121,11 @@ class Sendmail:
             if time.monotonic() > end:
                 raise TimeoutError(f"no mail to {name} after {limit_s} s; queue:\n{self._queue()}")
             time.sleep(_PAUSE_S)
-        return email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
+        return _read(file)
+
+    def delivered(self) -> list[EmailMessage]:
+        """The mails delivered to anybody, in no order."""
+        return [_read(file) for file in (self._folder / "box").glob("[!.]*")]
 
     def _queue(self) -> str:
         """What Sendmail notes of the mails it could not deliver."""
@@ -171,3 +175,7 @@ class Sendmail:
         lines.append("FEATURE(`no_default_msa')")
         text = _MC.replace("FILTER", "\n".join(lines)).replace("<domain>", DOMAIN)
         return text.replace("FOLDER", str(self._folder))
+
+
+def _read(file: Path) -> EmailMessage:
+    return email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
