@@ -94,9 +94,23 @@ class Engine:
 
     def knows(self, target: Target, policy: Policy) -> bool:
         """Whether the verdict over *target* stands.  3 us."""
-        return self._standings.find(target, policy) is not None and not self._memory.is_opted_out(
-            target.ip
-        )
+        return self._standings.find(target, policy) is not None
+
+    def standing(
+        self,
+        origin: Origin,
+        policy: Policy,
+        sender_domain: str | None = None,
+        signals: tuple[Signal, ...] = (),
+    ) -> Standing | None:
+        """What :meth:`begin` and :meth:`result` would come to, if that stands from a mail before;
+        its origin is that mail's.  4 us."""
+        target = target_of(origin, sender_domain)
+        standing = self._standings.find(target, policy) if target is not None else None
+        if standing is None or standing.signals != signals:
+            return None
+        self._recorder.recalled("memory", len(standing.basis.rows))
+        return standing
 
     def begin(
         self,
@@ -118,12 +132,7 @@ class Engine:
             if instead_of.origin.ip == origin.ip:
                 ticket.began = instead_of.began
         if target is not None:
-            if not self._memory.is_opted_out(target.ip):
-                ticket.standing = self._standings.find(target, policy)
-            if ticket.standing is None:
-                self._look_around(ticket, target)
-            else:
-                self._recorder.recalled("memory", len(probes))
+            self._look_around(ticket, target)
         return ticket
 
     def result(
@@ -138,14 +147,8 @@ class Engine:
         *while_waiting* is called on this thread, every ``WAITING_EVERY_S`` of a long wait; it
         must be short and not raise.
         """
-        said = tuple(signals)
-        if (standing := ticket.standing) is not None and ticket.target is not None:
-            if standing.signals == said:
-                return standing.verdict.of(ticket.origin)
-            ticket.standing = None
-            self._look_around(ticket, ticket.target)
         started = time.monotonic()
-        self._heed(ticket, said)
+        self._heed(ticket, tuple(signals))
         seen = self._seen_in_time(ticket, while_waiting)
         verdict = self._verdict(ticket, seen, time.monotonic() - started)
         self._let_stand(ticket, seen, verdict)

@@ -12,7 +12,6 @@ from botmilter.measuring import interpret, not_run
 from botmilter.model import Observation, Origin, Signal, Status, Target
 from botmilter.probes.base import Probe
 from botmilter.scheduler import Wanted
-from botmilter.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +52,7 @@ class Ticket:
         self.policy = policy
         self.probes = {probe.name: probe for probe in probes}
         self.keys: dict[str, str] = {}
-        """What the store knows the target by, for each probe; set where something is to be found
-        out: a known host's mail goes without."""
+        """What the store knows the target by, for each probe."""
         self.began = time.monotonic()
         self.changed = threading.Condition()
         self.seen: dict[str, Observation] = {}
@@ -68,9 +66,6 @@ class Ticket:
         """The mail has its verdict: what comes now serves the next one."""
         self.mail_signals: tuple[Signal, ...] = ()
         self._meant: dict[str, tuple[Observation, list[Signal]]] = {}
-        self.standing: Standing | None = None
-        """Set where nothing was started, because the host was judged by the same facts before; and
-        still set after the verdict, if that is the same."""
 
     def abandon(self) -> None:
         """The mail is gone: start nothing more for it."""

@@ -129,11 +129,13 @@ class Memory:
         now = time.time()
         return self._believed(self._cache.get(probe, key, now), now)
 
-    def still_has(self, basis: Basis) -> bool:
-        """Whether this process remembers just this.  A dict hit for each probe."""
+    def still_has(self, basis: Basis, ip: IPAddress) -> bool:
+        """Whether this process remembers just this of *ip*, which does not mind being asked.  A
+        dict hit for each probe."""
         now = time.time()
         return (
-            basis.newest_at <= now + AHEAD_AT_MOST_S
+            not self.is_opted_out(ip)
+            and basis.newest_at <= now + AHEAD_AT_MOST_S
             and self._cache.holds(basis.rows, now)
             and not self._holders.any_is_outdated(basis.observations)
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any
+from typing import Any, NamedTuple
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -51,15 +51,14 @@ class HopKind(StrEnum):
     """Claims a peer, but no address could be read from where it belongs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """One handover of the mail.
+class Hop(NamedTuple):
+    """One handover of the mail.  A tuple because it is made in half the time, for every line.
 
     ``None`` means *not recorded*; text is what the line says, unsanitised and hostile:
     pass it through :func:`botmilter.net.printable` before it is shown.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # nobody searches a hop as one does a tuple
     """Place in the chain, 0 is the newest."""
     source: HopSource
     kind: HopKind
@@ -295,9 +294,3 @@ class Verdict:
     """How long the mail waited for it."""
     why: str = ""
     """One sentence where the label needs one: why exempt, why unknown, why capped."""
-
-    def of(self, origin: Origin) -> Verdict:
-        """The same over *origin*; ``dataclasses.replace`` takes twice as long."""
-        return Verdict(
-            self.label, self.score, origin, self.reasons, self.missing, self.spent_s, self.why
-        )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from botmilter.model import Observation, Signal, Target, Verdict
+from botmilter.model import IPAddress, Observation, Signal, Target, Verdict
 
 
 class Basis:
@@ -27,8 +27,8 @@ class Basis:
         self.newest_at = max((seen.taken_at for seen in self.observations), default=0.0)
 
 
-#: Whether memory still has just that.
-StillHas = Callable[[Basis], bool]
+#: Whether memory still has just that of a host.
+StillHas = Callable[[Basis, IPAddress], bool]
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -58,7 +58,7 @@ class Standings:
         standing = self._by_target.get(_key(target))
         if standing is None or standing.policy is not policy:
             return None
-        return standing if self._still_has(standing.basis) else None
+        return standing if self._still_has(standing.basis, target.ip) else None
 
     def keep(self, target: Target, standing: Standing) -> None:
         if len(self._by_target) >= self._at_most:

@@ -11,7 +11,7 @@ VERDICT = Verdict(Label.CLEAN, 0.0, Origin(OriginWhy.CLIENT))
 
 
 def test_what_is_kept_is_bounded() -> None:
-    standings, policy = Standings(lambda basis: True, 3), object()
+    standings, policy = Standings(lambda *_: True, 3), object()
     targets = [Target(ip_address(f"198.18.0.{number}")) for number in range(10)]
     for target in targets:
         standings.keep(target, Standing(VERDICT, policy, (), Basis(())))
@@ -20,6 +20,6 @@ def test_what_is_kept_is_bounded() -> None:
 
 
 def test_another_policy_is_another_question() -> None:
-    standings, target = Standings(lambda basis: True, 3), Target(ip_address("198.18.0.1"))
+    standings, target = Standings(lambda *_: True, 3), Target(ip_address("198.18.0.1"))
     standings.keep(target, Standing(VERDICT, object(), (), Basis(())))
     assert standings.find(target, object()) is None

@@ -14,7 +14,7 @@ from botmilter.config import Settings
 from botmilter.milter.base import log_line
 from botmilter.milter.judge import log_fields
 from botmilter.milter.query import Question
-from botmilter.model import Chain, Hop, HopKind, HopSource
+from botmilter.model import Chain, Hop, HopKind, HopSource, Origin, Signal, Verdict
 from botmilter.received import forgery, origin
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,17 @@ class Answers:
         chain = Chain((hop,))
         found = origin.find(chain, self._trust)
         signals = forgery.signals(chain, found, self._trust)
-        engine = self._machine.engine
-        verdict = engine.result(engine.begin(found, self._policy, question.sender_domain), signals)
+        verdict = self._judged(found, question.sender_domain, signals)
         pairs = {**log_fields(verdict), "spent_ms": f"{verdict.spent_s * 1000:.0f}"}
         log.info("query %s", log_line(pairs))
         missing = explain.gaps(verdict, self._machine.probes, self._machine.rules)
         fields = header.render(verdict, self._header.prefix, self._header.host)
         return {**explain.to_json(verdict, missing), "header": [list(field) for field in fields]}
+
+    def _judged(
+        self, found: Origin, sender_domain: str | None, signals: tuple[Signal, ...]
+    ) -> Verdict:
+        engine = self._machine.engine
+        if standing := engine.standing(found, self._policy, sender_domain, signals):
+            return standing.verdict
+        return engine.result(engine.begin(found, self._policy, sender_domain), signals)

@@ -77,10 +77,17 @@ class MailJudge:
                 begun.abandon()
             return kept
         chain, found = self._origin(mail)
-        ticket = self._ticket(mail, found, begun)
         signals = forgery.signals(chain, found, self._trust)
-        verdict = self._engine.result(ticket, signals, while_waiting)
-        fields, log = self._written(verdict, ticket.standing)
+        standing = None
+        if begun is None:
+            standing = self._engine.standing(found, self._policy, mail.sender_domain, signals)
+        if standing is not None:
+            verdict = standing.verdict
+            fields, log = self._written(standing)
+        else:
+            ticket = self._ticket(mail, found, begun)
+            verdict = self._engine.result(ticket, signals, while_waiting)
+            fields, log = self._write(verdict)
         if self._key is not None:
             fields += (self._seal(self._key, fields[0][1], mail),)
         acted = action.decide(verdict, self._rules, self._count_tempfail)
@@ -89,14 +96,15 @@ class MailJudge:
     def close(self) -> None:
         """What was learnt is in the store by now."""
 
-    def _written(self, verdict: Verdict, standing: Standing | None) -> _Written:
-        """What header and log say of *verdict*; found out once for as long as it stands."""
-        written = self._of_standing.get(standing) if standing is not None else None
+    def _written(self, standing: Standing) -> _Written:
+        """What header and log say of a verdict; found out once for as long as it stands."""
+        written = self._of_standing.get(standing)
         if written is None:
-            written = header.render(verdict, self._prefix, self._host), log_fields(verdict)
-            if standing is not None:
-                self._of_standing[standing] = written
+            written = self._of_standing[standing] = self._write(standing.verdict)
         return written
+
+    def _write(self, verdict: Verdict) -> _Written:
+        return header.render(verdict, self._prefix, self._host), log_fields(verdict)
 
     def _seal(self, key: bytes, verdict: str, mail: Transaction) -> tuple[str, str]:
         message_id = next(iter(_values(mail, "Message-ID")), "")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from botmilter.model import Chain, Hop, HopKind, HopSource
@@ -84,13 +83,13 @@ def _hand_down_senders(lines: list[Hop]) -> None:
     for at, hop in enumerate(lines[:-1]):
         below = lines[at + 1]
         if hop.dialect == "qmail-scanner" and hop.envelope_from and not below.envelope_from:
-            lines[at + 1] = replace(below, envelope_from=hop.envelope_from)
+            lines[at + 1] = below._replace(envelope_from=hop.envelope_from)
 
 
 def _join(client: Hop, lines: list[Hop]) -> list[Hop]:
     """Put the connection on top, unless the first line is the MTA's own note of it."""
     if lines and _is_same_handover(client, lines[0]):
-        return [client, *(replace(hop, index=hop.index - 1) for hop in lines[1:])]
+        return [client, *(hop._replace(index=hop.index - 1) for hop in lines[1:])]
     return [client, *lines]
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from ipaddress import ip_network
+from typing import NamedTuple
 
 from botmilter.model import Chain, Hop, HopKind, HopSource, IPAddress, Origin, Signal, Trust
 from botmilter.net import is_in, parse_ip
@@ -65,8 +66,7 @@ _HOUSE_PROTOCOLS = {"NNFMP": "yahoo"}
 _Rule = Callable[["Case"], Iterator[Signal]]
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """What every rule may look at."""
 
     border: Hop
@@ -103,44 +103,31 @@ def signals(chain: Chain, origin: Origin, trust: Trust) -> tuple[Signal, ...]:
 # -- the greeting -------------------------------------------------------------------------------
 
 
-def _own_name(case: Case) -> Iterator[Signal]:
+def _name_greeting(case: Case) -> Iterator[Signal]:
     helo = case.border.helo
-    if helo is None:
+    if helo is None or case.greeted is not None:
         return
-    said = case.greeted
-    if said is not None:
-        if said != case.border.ip and _is_ours(said, case):
-            yield Signal("helo.own_name", detail=f"greets with {said}, which is ours or trusted")
-    elif case.is_our_name:
+    if case.is_our_name:
         yield Signal("helo.own_name", detail=f"greets as {helo}, which is ours or trusted")
+    if "." not in helo.rstrip("."):
+        yield Signal("helo.no_dot", detail=f"greets as {helo}")
 
 
-def _bare_address(case: Case) -> Iterator[Signal]:
-    said = case.greeted
-    if said is None or case.border.helo is None or case.border.helo[0] in "[?":
+def _address_greeting(case: Case) -> Iterator[Signal]:
+    helo, said, ip = case.border.helo, case.greeted, case.border.ip
+    if helo is None or said is None:
         return
-    if said == case.border.ip:
+    if said != ip and _is_ours(said, case):
+        yield Signal("helo.own_name", detail=f"greets with {said}, which is ours or trusted")
+    if helo[0] in "[?":
+        if said != ip:
+            inside = is_in(said, _INSIDE)
+            detail = f"greets with [{said}], comes from {ip}" + (" (NAT?)" if inside else "")
+            yield Signal("helo.literal_mismatch", 0.5 if inside else 1.0, detail)
+    elif said == ip:
         yield Signal("helo.bare_address", 0.5, f"greets with its address {said} without brackets")
     else:
         yield Signal("helo.bare_address", 1.0, f"greets with {said}, an address not its own")
-
-
-def _literal_mismatch(case: Case) -> Iterator[Signal]:
-    helo, said = case.border.helo, case.greeted
-    if said is None or helo is None or helo[0] not in "[?" or said == case.border.ip:
-        return
-    inside = is_in(said, _INSIDE)
-    yield Signal(
-        "helo.literal_mismatch",
-        0.5 if inside else 1.0,
-        f"greets with [{said}], comes from {case.border.ip}" + (" (NAT?)" if inside else ""),
-    )
-
-
-def _no_dot(case: Case) -> Iterator[Signal]:
-    helo = case.border.helo
-    if helo is not None and case.greeted is None and "." not in helo.rstrip("."):
-        yield Signal("helo.no_dot", detail=f"greets as {helo}")
 
 
 #: Of a name; the few that stand in most mails are looked at once, longer ones never remembered.
@@ -212,6 +199,8 @@ def _broken_link(case: Case) -> Iterator[Signal]:
 
 def _is_linked(above: Hop, by: str) -> bool:
     """Whether the host that wrote *by* may be the one that *above* received from."""
+    if by == above.helo:
+        return True
     stated = _stated_address(by)
     if stated is not None:
         return stated == above.ip or is_in(stated, _INSIDE) or stated == _stated_address(above.helo)
@@ -260,19 +249,15 @@ def _time_backwards(case: Case) -> Iterator[Signal]:
         above = hop
 
 
-def _bad_zone(case: Case) -> Iterator[Signal]:
-    for hop in case.claimed:
-        if hop.at_defect == dates.BAD_ZONE:
-            yield Signal("chain.bad_zone", detail=f"hop {hop.index}: {_date_text(hop)}")
-
-
-def _bad_date(case: Case) -> Iterator[Signal]:
+def _dates(case: Case) -> Iterator[Signal]:
     received = case.border.at  # nearly always
     if received is None:
         received = next((hop.at for hop in reversed(case.believed) if hop.at is not None), None)
     for hop in case.claimed:
         if hop.at is None:
-            if hop.at_defect in (dates.UNREADABLE, dates.IMPOSSIBLE):
+            if hop.at_defect == dates.BAD_ZONE:
+                yield Signal("chain.bad_zone", detail=f"hop {hop.index}: {_date_text(hop)}")
+            elif hop.at_defect in (dates.UNREADABLE, dates.IMPOSSIBLE):
                 yield Signal("chain.bad_date", detail=f"hop {hop.index}: {hop.at_defect}")
             elif hop.at_defect == dates.MISSING and hop.kind is HopKind.RELAY:
                 yield Signal("chain.bad_date", 0.5, f"hop {hop.index}: {hop.at_defect}")
@@ -336,15 +321,12 @@ def _house_of(by: str) -> House | None:
 
 
 RULES: tuple[_Rule, ...] = (
-    _own_name,
-    _bare_address,
-    _literal_mismatch,
-    _no_dot,
+    _name_greeting,
+    _address_greeting,
     _by_is_helo,
     _broken_link,
     _time_backwards,
-    _bad_zone,
-    _bad_date,
+    _dates,
     _date_in_address,
     _false_by,
 )

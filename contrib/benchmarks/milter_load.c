@@ -28,6 +28,8 @@ static uint32_t first_client, clients, next_client;
 static int left, failed;
 static FILE *times;
 static struct timespec began;
+static char received[256];
+static size_t received_size;
 
 static double since(const struct timespec *then)
 {
@@ -89,14 +91,23 @@ static int step(struct wire *w, char command, uint32_t unwanted, uint32_t quiet,
     return code == 'c' || code == 's' ? 0 : -1;
 }
 
+/* What a Postfix on the client's host wrote of this minute's mail. */
+static void note_handover(void)
+{
+    time_t now = time(NULL);
+    size_t n = sprintf(received, "Received%cfrom pc.example (pc.example [10.0.0.7])\n\tby "
+                       "mail.example (Postfix) with ESMTP id 4F2Kq71LzM\n\tfor <c@d.example>;", 0);
+    received_size = n + strftime(received + n, sizeof received - n, " %a, %d %b %Y %T +0000 (UTC)",
+                                 gmtime(&now)) + 1;
+}
+
 static int headers(struct wire *w)
 {
-    for (int i = 0; i < FIELDS; i++) {
+    if (step(w, 'L', 0x20, 0x80, received, received_size)) return -1;
+    for (int i = 1; i < FIELDS; i++) {
         char field[256];
-        int n = i == 0 ? sprintf(field, "Received%cfrom pc.example (pc.example [10.0.0.7]) by "
-                "mail.example with ESMTP id 4F; Mon, 2 Feb 2026 10:00:00 +0000", 0)
-                : sprintf(field, "X-Field-%d%cthe value of an ordinary header field, some sixty long",
-                          i, 0);
+        int n = sprintf(field, "X-Field-%d%cthe value of an ordinary header field, some sixty long",
+                        i, 0);
         if (step(w, 'L', 0x20, 0x80, field, n + 1)) return -1;
     }
     return 0;
@@ -172,6 +183,7 @@ int main(int argc, char **argv)
         first_client = ntohl(address.s_addr);
         clients = atoi(strchr(client, '+') + 1);
     }
+    note_handover();
     int connections = atoi(argv[3]), messages = left = atoi(argv[4]);
     if (connections < 1 || connections > 1000) return 64;
     pthread_t threads[1000];

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -19,7 +20,7 @@ from botmilter.model import (
     Status,
 )
 from botmilter.store.memory import MemoryStore
-from tests.fakes.engine import engine, missing, nmap, origin, policy, rdns, smtp, wait_until
+from tests.fakes.engine import engine, nmap, origin, policy, rdns, smtp, wait_until
 
 
 def test_stored_facts_are_judged_anew_without_asking() -> None:
@@ -36,14 +37,12 @@ def test_a_verdict_stands_while_what_it_rests_on_does() -> None:
     """Asking the store, or whether nmap could change the label, is done once and not each mail."""
     store, never = Counting(1000), nmap()
     made = engine(rdns("host.confirmed"), smtp("smtp.banner"), never, store=store)
-    mail, how = origin(), policy(settle_s=2.0)
-    first = made.result(made.begin(mail, how))
+    how = policy(settle_s=2.0)
+    first = made.result(made.begin(origin(), how))
     asked = store.asked
-    second = made.result(made.begin(origin(), how))
-    assert (second.label, second.score, second.reasons) == (
-        (first.label, first.score, first.reasons)
-    )
-    assert missing(second.missing) == missing(first.missing)
+    standing = made.standing(origin(), how)
+    assert standing is not None
+    assert standing.verdict == replace(first, spent_s=0.0)
     assert 0 < asked == store.asked
     assert not never.asked
 
@@ -54,14 +53,13 @@ def test_a_verdict_stands_while_what_it_rests_on_does() -> None:
     ids=["it greets otherwise", "its mail says something"],
 )
 def test_a_verdict_stands_for_the_same_mail_only(helo: str, said: tuple[Signal, ...]) -> None:
-    store = Counting(1000)
-    made = engine(rdns("host.confirmed"), smtp("smtp.banner"), nmap(), store=store)
+    made = engine(rdns("host.confirmed"), smtp("smtp.banner"), nmap())
     how = policy(settle_s=2.0)
     made.result(made.begin(origin(), how))
-    asked = store.asked
     hop = Hop(0, HopSource.CONNECTION, HopKind.RELAY, ip_address("198.18.7.12"), helo=helo)
-    verdict = made.result(made.begin(Origin(OriginWhy.CLIENT, hop.ip, hop), how), said)
-    assert store.asked > asked
+    another = Origin(OriginWhy.CLIENT, hop.ip, hop)
+    assert made.standing(another, how, None, said) is None
+    verdict = made.result(made.begin(another, how), said)
     assert verdict.origin.hop is hop
     assert {one.name for one in said} <= {reason.signal.name for reason in verdict.reasons}
 
@@ -70,9 +68,11 @@ def test_a_verdict_falls_with_an_observation() -> None:
     made = engine(rdns("host.confirmed"), first := smtp("smtp.banner"), nmap("os.unix"))
     how = policy(settle_s=2.0)
     made.result(made.begin(origin(), how))
+    assert made.standing(origin(), how) is not None
     made._memory.remember(
         Observation("smtp", "198.18.7.12", Status.ANSWERED, {"says": ""}, taken_at=time.time()), 0
     )
+    assert made.standing(origin(), how) is None
     verdict = made.result(made.begin(origin(), how))
     assert "smtp.banner" not in {reason.signal.name for reason in verdict.reasons}
     assert len(first.asked) == 1
@@ -86,7 +86,9 @@ def test_a_verdict_falls_with_the_clock(monkeypatch: pytest.MonkeyPatch, step_s:
     made.result(made.begin(origin(), how))
     made.result(made.begin(origin(), how))
     assert len(only.asked) == 1
+    assert made.standing(origin(), how) is not None
     monkeypatch.setattr(time, "time", lambda: clock() + step_s)
+    assert made.standing(origin(), how) is None
     made.result(made.begin(origin(), how))
     assert len(only.asked) == 2
 

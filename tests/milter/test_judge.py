@@ -167,7 +167,7 @@ def test_what_was_begun_before_the_greeting_is_joined_and_the_greeting_counts(
     begun = one.begin(replace(whole, sender_domain=None))
     assert isinstance(begun, Ticket)
     probe.may_answer.set()
-    greeted = replace(whole, hop=replace(whole.hop, helo="pc.example"))
+    greeted = replace(whole, hop=whole.hop._replace(helo="pc.example"))
     judgement = one.judge(greeted, begun)
     assert probe.asked == ["198.18.0.1"]
     assert "osdetect" not in judgement.log

@@ -222,7 +222,7 @@ def client(ip: str | None, by: str | None = "mx.example", helo: str = "h") -> Ho
         ("behind loopback the lines are walked", client("127.0.0.1"), (US, FORWARDER),
          FORWARDER_TRUSTED, "203.0.113.9", OriginWhy.RELAY),
         ("a client that logged in is a submission",
-         replace(client("203.0.113.9"), authenticated=True), (FORGED,), Trust(),
+         client("203.0.113.9")._replace(authenticated=True), (FORGED,), Trust(),
          None, OriginWhy.SUBMISSION),
         ("an allowed client is exempt even if trusted", client("192.0.2.1"), (FORWARDER,),
          replace(FORWARDER_TRUSTED, exempt_networks=(ip_network("192.0.2.1"),)),
