@@ -103,8 +103,8 @@ class Engine:
         sender_domain: str | None = None,
         signals: tuple[Signal, ...] = (),
     ) -> Standing | None:
-        """What :meth:`begin` and :meth:`result` would come to, if that stands from a mail before;
-        its origin is that mail's.  4 us."""
+        """What :meth:`begin` and :meth:`result` would come to, if that stands from a mail before,
+        whose origin its verdict names.  4 us."""
         target = target_of(origin, sender_domain)
         standing = self._standings.find(target, policy) if target is not None else None
         if standing is None or standing.signals != signals:

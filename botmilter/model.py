@@ -294,3 +294,9 @@ class Verdict:
     """How long the mail waited for it."""
     why: str = ""
     """One sentence where the label needs one: why exempt, why unknown, why capped."""
+
+    def of(self, origin: Origin) -> Verdict:
+        """The same over *origin*; ``dataclasses.replace`` takes twice as long."""
+        return Verdict(
+            self.label, self.score, origin, self.reasons, self.missing, self.spent_s, self.why
+        )

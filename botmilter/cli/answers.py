@@ -49,5 +49,5 @@ class Answers:
     ) -> Verdict:
         engine = self._machine.engine
         if standing := engine.standing(found, self._policy, sender_domain, signals):
-            return standing.verdict
+            return standing.verdict.of(found)
         return engine.result(engine.begin(found, self._policy, sender_domain), signals)

@@ -321,4 +321,5 @@ def _transaction(session: Session, ctx: Context) -> Transaction:
 
 
 def _line(judgement: Judgement, queue_id: str | None, spent_s: float) -> str:
-    return log_line({"qid": queue_id or "-", **judgement.log, "spent_ms": f"{spent_s * 1000:.0f}"})
+    about = log_line({"qid": queue_id or "-"})
+    return f"{about} {judgement.log.line} spent_ms={spent_s * 1000:.0f}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 from botmilter.action import MARK, Action
@@ -32,8 +33,8 @@ class Judgement:
 
     headers: tuple[tuple[str, str], ...]
     """Fields to add, folded, printable ASCII."""
-    log: Mapping[str, str]
-    """For the one line in the log; any text."""
+    log: LogFields
+    """For the one line in the log."""
     action: Action = MARK
     verdict: Verdict | None = None
     """None where it was not we who judged."""
@@ -78,6 +79,15 @@ class Judge(Protocol):
 
     def close(self) -> None:
         """The process ends: no mail comes any more."""
+
+
+class LogFields(dict[str, str]):
+    """What the log says of a mail, any text; complete once it is shown."""
+
+    @cached_property
+    def line(self) -> str:
+        """All of them.  Known hosts' mails have theirs in common."""
+        return log_line(self)
 
 
 def log_line(pairs: Mapping[str, str]) -> str:

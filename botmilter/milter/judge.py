@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from botmilter import action, header, plan, received, seal
 from botmilter.engine import Engine
 from botmilter.inquiry import Policy, Ticket, target_of
-from botmilter.milter.base import Begun, Judgement
+from botmilter.milter.base import Begun, Judgement, LogFields
 from botmilter.milter.session import Session, Transaction
 from botmilter.model import Chain, IPAddress, Label, Origin, OriginWhy, Target, Trust, Verdict
 from botmilter.net import LOOPBACK, is_in
@@ -16,7 +16,7 @@ from botmilter.received import forgery, origin
 from botmilter.standing import Standing
 
 #: Header fields, and what the log says.
-_Written = tuple[tuple[tuple[str, str], ...], Mapping[str, str]]
+_Written = tuple[tuple[tuple[str, str], ...], LogFields]
 
 
 class MailJudge:
@@ -82,7 +82,7 @@ class MailJudge:
         if begun is None:
             standing = self._engine.standing(found, self._policy, mail.sender_domain, signals)
         if standing is not None:
-            verdict = standing.verdict
+            verdict = standing.verdict.of(found)
             fields, log = self._written(standing)
         else:
             ticket = self._ticket(mail, found, begun)
@@ -91,7 +91,9 @@ class MailJudge:
         if self._key is not None:
             fields += (self._seal(self._key, fields[0][1], mail),)
         acted = action.decide(verdict, self._rules, self._count_tempfail)
-        return Judgement(fields, {**log, **acted.log}, acted, verdict)
+        if acted.log:
+            log = LogFields({**log, **acted.log})
+        return Judgement(fields, log, acted, verdict)
 
     def close(self) -> None:
         """What was learnt is in the store by now."""
@@ -139,7 +141,7 @@ class MailJudge:
         *words, mac = sealed.split()
         fields += ((names[1], f"{' '.join(words)}\n\t{mac}"),)
         log = {"origin": str(said.origin or "none"), "verdict": said.label.value, "why": "sealed"}
-        return Judgement(fields, log)
+        return Judgement(fields, LogFields(log))
 
     def _origin(self, mail: Transaction) -> tuple[Chain, Origin]:
         chain = received.parse(mail.headers, mail.hop)
@@ -166,7 +168,7 @@ def _failed(prefix: str, host: str) -> Judgement:
     return Judgement(header.render(verdict, prefix, host), log_fields(verdict))
 
 
-def log_fields(verdict: Verdict) -> dict[str, str]:
+def log_fields(verdict: Verdict) -> LogFields:
     """``origin=… verdict=… score=… rdns=answered smtp=late`` and why, where that needs saying."""
     fields = {
         "origin": str(verdict.origin.ip or "none"),
@@ -176,7 +178,7 @@ def log_fields(verdict: Verdict) -> dict[str, str]:
         fields["score"] = f"{verdict.score:.1f}"
     if why := _rate_limit(verdict) or verdict.why:
         fields["why"] = why
-    return fields | {seen.probe: seen.status.value for seen in verdict.missing}
+    return LogFields(fields | {seen.probe: seen.status.value for seen in verdict.missing})
 
 
 def _rate_limit(verdict: Verdict) -> str:

@@ -82,7 +82,7 @@ def read(text: str) -> Reading:
     found = _RFC.match(text)
     if found is not None:
         day, month, year, hour, minute, second, offset, name = found.groups()
-        return _make(year, month, day, hour, minute, second, offset, name, found.end())
+        return make(day, month, year, hour, minute, second, offset, name=name, end=found.end())
     return _read_other(text)
 
 
@@ -99,25 +99,29 @@ def _read_other(text: str) -> Reading:
     found = _CTIME.match(text)
     if found is not None:
         month, day, hour, minute, second, before, year, offset, name = found.groups()
-        return _make(year, month, day, hour, minute, second, offset, name or before, found.end())
+        return make(
+            day, month, year, hour, minute, second, offset, name=name or before, end=found.end()
+        )
     found = _ISO.match(text)
     if found is not None:
         year, month, day, hour, minute, second, offset, name = found.groups()
-        return _make(year, month, day, hour, minute, second, offset, name, found.end())
+        return make(day, month, year, hour, minute, second, offset, name=name, end=found.end())
     return Reading(None, UNREADABLE if text.strip() else MISSING, 0)
 
 
-def _make(
-    year: str,
-    month: str,
+def make(
     day: str,
+    month: str,
+    year: str,
     hour: str,
     minute: str,
     second: str | None,
     offset: str | None,
-    name: str | None,
-    end: int,
+    *,
+    name: str | None = None,
+    end: int = 0,
 ) -> Reading:
+    """The moment that these parts of a date name, as they are written."""
     zone = _zones.get(offset) if offset else None
     defect = None
     if zone is None:

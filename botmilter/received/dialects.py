@@ -53,9 +53,11 @@ class Dialect:
         return self.verifies is True and self.bracketed is First.HELO
 
 
+POSTFIX = Dialect("postfix", ("Postfix",), verifies=True)
+
 #: The first row whose mark is found counts; the commonest stand on top.
 DIALECTS: tuple[Dialect, ...] = (
-    Dialect("postfix", ("Postfix",), verifies=True),
+    POSTFIX,
     Dialect(
         "exchange",
         (

@@ -28,7 +28,8 @@ _LINE = re.compile(
     rf" by (?P<by>{_NAME})(?: \((?P<program>Postfix|[0-9./]+)\))?"
     r" with (?P<protocol>[A-Za-z]+) id (?P<id>[A-Za-z.-]*[0-9][A-Za-z0-9.-]*)"
     r"(?: for <(?P<envelope_for>[A-Za-z0-9_.+=-]+@[A-Za-z0-9.-]+)>)?"
-    r";(?P<date> [A-Z][a-z]{2}, [0-9]{1,2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} [+-][0-9]{4})"
+    r"; [A-Z][a-z]{2}, (?P<day>[0-9]{1,2}) (?P<month>[A-Z][a-z]{2}) (?P<year>[0-9]{4})"
+    r" (?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2}) (?P<offset>[+-][0-9]{4})"
     r"(?: \([A-Z]{1,5}\))?"
 )
 _PROTOCOLS = {
@@ -44,12 +45,15 @@ def read(text: str, index: int) -> Hop | None:
     found = _LINE.fullmatch(text)
     if found is None:
         return None
-    helo, rdns, address, tls, by, program, with_, id_, envelope_for, date = found.groups()
+    parts = found.groups()
+    helo, rdns, address, tls, by, program, with_, id_, envelope_for = parts[:9]
     ip = peer.address(address)
     protocol = _PROTOCOLS.get(with_)
-    at = dates.read(date)
-    words = (by, program, "with", with_, "id", id_, "for" if envelope_for else None)
-    dialect = dialects.recognise(" ".join(filter(None, words)), program or "")
+    at = dates.make(*parts[9:])
+    dialect = dialects.POSTFIX
+    if program != "Postfix":
+        words = (by, program, "with", with_, "id", id_, "for" if envelope_for else None)
+        dialect = dialects.recognise(" ".join(filter(None, words)), program or "")
     if ip is None or protocol is None or at.at is None:
         return None
     if dialect.is_local or dialect.id_is_version or dialect.name == "fetchmail":

@@ -20,7 +20,7 @@ from typing import Any
 from botmilter import header
 from botmilter.action import Action, Kind
 from botmilter.errors import ConfigError, SetupError
-from botmilter.milter.base import Begun, Judgement
+from botmilter.milter.base import Begun, Judgement, LogFields
 from botmilter.milter.daemon import Daemon, QueryService, Service
 from botmilter.milter.privileged import PrivilegedClient
 from botmilter.milter.query import Answer, Limits, Question
@@ -56,7 +56,7 @@ class Ticket:
 class EchoJudge:
     """Puts what it knows of the mail into the header."""
 
-    failed = Judgement((("X-Bot-Verdict", "unknown"),), {"verdict": "unknown"})
+    failed = Judgement((("X-Bot-Verdict", "unknown"),), LogFields(verdict="unknown"))
 
     def __init__(self, client: PrivilegedClient, mark: str, may_quarantine: bool) -> None:
         if mark == "broken":
@@ -92,7 +92,7 @@ class EchoJudge:
             while_waiting()
         return Judgement(
             headers=(("X-Bot-Verdict", json.dumps(self._seen(mail, begun))),),
-            log={"verdict": "echo", "hostile": "a b\r\nc\udcff"},
+            log=LogFields(verdict="echo", hostile="a b\r\nc\udcff"),
             action=ACTIONS.get(mail.sender_domain or "", Action()),
         )
 

@@ -248,6 +248,19 @@ def test_a_client_is_put_off_while_it_is_looked_at_and_then_judged(probe: Probe)
     assert (second.action.kind, second.log["action"]) == (Kind.REJECT, "reject")
 
 
+def test_a_verdict_that_stands_rejects_nobody_who_comes_through_a_relay(probe: Probe) -> None:
+    probe.may_answer.set()
+    one = judge(probe, {"bot": "reject"}, networks=["192.0.2.0/24"])
+    direct = mail("198.18.0.1")
+    direct = replace(direct, hop=direct.hop._replace(helo="x.example"))
+    relayed = mail("192.0.2.1", received("198.18.0.1", "relay.example"))
+    said = [one.judge(each, None) for each in (direct, direct, relayed, direct)]
+    kinds = [judgement.action.kind for judgement in said]
+    assert kinds == [Kind.REJECT, Kind.REJECT, Kind.TAG, Kind.REJECT]
+    assert said[2].log["but"] == "came_through_a_relay"
+    assert len(probe.asked) == 1
+
+
 def test_a_probe_that_hangs_puts_a_network_off_twice_a_day_and_no_more(probe: Probe) -> None:
     one = judge(probe, {"unknown": "tempfail"})
     said = [one.judge(mail(ip), None) for ip in ("198.18.0.1", "198.18.0.2", "198.18.0.1")]
