@@ -33,6 +33,9 @@ BUSY_MS = 200
 #: Forty threads that each waited for another process's write kept the last one for 8 s.
 TURN_S = 0.5
 _BUSY_LOOK_S = 0.01
+#: Whoever reads the clock and then waits for his turn may find a claim of a later reading: much
+#: more than such a wait.
+_OVERTAKEN_S = 5.0
 #: SQLite's own would be 2 MiB for each connection, and grow for ten thousand hosts; what is asked
 #: for often is in this process's memory already.
 _CACHE_KIB = 256
@@ -131,8 +134,8 @@ class SqliteStore:
                 "INSERT INTO claims VALUES (?, ?) ON CONFLICT (key) DO UPDATE"
                 " SET until = excluded.until"
                 # or it is of a time when the clock was ahead
-                " WHERE claims.until <= ? OR claims.until > excluded.until",
-                (key, now + for_s, now),
+                " WHERE claims.until <= ? OR claims.until > excluded.until + ?",
+                (key, now + for_s, now, _OVERTAKEN_S),
             )
             if taken.rowcount == 1:
                 self._claimed[key] = now + for_s

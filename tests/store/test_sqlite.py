@@ -51,6 +51,33 @@ def test_two_processes_share_what_is_known_and_claimed(opened: Opener, tmp_path:
     assert not other.claim("k", 60)
 
 
+def test_a_claim_is_not_taken_over_by_who_read_the_clock_earlier(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other, clock = opened(tmp_path / "s.db"), opened(tmp_path / "s.db"), time.time
+    assert one.claim("k", 60)
+    monkeypatch.setattr(time, "time", lambda: clock() - 1.0)  # and waited for his turn since
+    assert not other.claim("k", 60)
+    monkeypatch.setattr(time, "time", lambda: clock() - 3600.0)  # the clock was set back
+    assert other.claim("k", 60)
+
+
+def test_of_many_who_claim_in_the_same_moment_one_gets_it(opened: Opener, tmp_path: Path) -> None:
+    stores = [opened(tmp_path / "s.db") for _ in range(8)]
+    together = threading.Barrier(len(stores))
+
+    def claim(store: SqliteStore) -> list[bool]:
+        got = []
+        for number in range(40):
+            together.wait(60.0)
+            got.append(store.claim(f"k{number}", 60))
+        return got
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        got = list(pool.map(claim, stores))
+    assert [sum(each) for each in zip(*got, strict=True)] == [1] * 40
+
+
 def test_a_claim_that_ran_out_and_is_another_s_is_not_given_back(
     opened: Opener, tmp_path: Path
 ) -> None:
