@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from botmilter import vocabulary
 from botmilter.model import IPAddress
 
-#: A run of digits this short, found without separators, is a coincidence.
+#: A shorter run of digits, found without separators, is a coincidence.
 _SPELLING_MIN = 6
 
 _NUMBER = re.compile(r"[0-9]+")
@@ -36,7 +36,8 @@ def find(host: str, ip: IPAddress | None) -> tuple[float, str]:
     if ip is None:
         return (0.7, "an address") if _looks_like_octets(host) else _NOTHING
     squeezed = _NOT_ALNUM.sub("", host)
-    if any(spelling in squeezed for spelling in _spellings(ip)):
+    # most servers' hosts are called by less than any spelling takes
+    if len(squeezed) >= _SPELLING_MIN and any(text in squeezed for text in _spellings(ip)):
         return (1.0, "its address")
     if isinstance(ip, IPv4Address):
         return _octets_in(host, ip)

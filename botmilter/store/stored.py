@@ -35,7 +35,7 @@ def plain(text: object) -> Mapping[str, Any]:
     if not isinstance(text, str | bytes) or len(text) > _TEXT_AT_MOST:
         return {}
     try:
-        found = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        found = _DECODER.decode(text if isinstance(text, str) else text.decode())
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -47,6 +47,9 @@ def _finite(written: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{written} is no finite number")
     return number
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
 def from_plain(data: object, probe: str, key: str) -> Observation | None:
