@@ -33,8 +33,8 @@ BUSY_MS = 200
 #: Forty threads that each waited for another process's write kept the last one for 8 s.
 TURN_S = 0.5
 _BUSY_LOOK_S = 0.01
-#: Whoever reads the clock and then waits for his turn may find a claim of a later reading: much
-#: more than such a wait.
+#: Longer than anybody waits for his turn.  Who had read the clock before it may find a claim by a
+#: later reading, which is not of a time when the clock was ahead.
 _OVERTAKEN_S = 5.0
 #: SQLite's own would be 2 MiB for each connection, and grow for ten thousand hosts; what is asked
 #: for often is in this process's memory already.
