@@ -59,7 +59,7 @@ def test_a_log_line_is_one_line_of_words_of_printable_ascii(
     fields = log_fields(verdict(ip, texts, label, score))
     line = _line(Judgement((), fields), queue_id, 0.0)
     assert LINE.fullmatch(line)
-    assert len(line) <= 2300
+    assert len(line) <= 2000
     assert not any(" " in log_line({"why": text}) for text in fields.values())
 
 

@@ -21,6 +21,8 @@ Start = Literal["connect", "data", "headers"]
 
 #: Of the log: a line, and a value in it.
 _LINE_AT_MOST = 2000
+#: Of a line: what stands around a mail's own fields, queue id and time.
+_AROUND = 240
 _WORD_AT_MOST = 200
 
 #: What a process that serves a socket says to the parent, and what it is told at a stop.
@@ -87,12 +89,12 @@ class LogFields(dict[str, str]):
     @cached_property
     def line(self) -> str:
         """All of them.  Known hosts' mails have theirs in common."""
-        return log_line(self)
+        return log_line(self, _LINE_AT_MOST - _AROUND)
 
 
-def log_line(pairs: Mapping[str, str]) -> str:
-    """``key=value`` for each of *pairs*, a value one word; printable ASCII."""
+def log_line(pairs: Mapping[str, str], at_most: int = _LINE_AT_MOST) -> str:
+    """``key=value`` for each of *pairs*, a value one word; printable ASCII, *at_most* so long."""
     words = (
         f"{key}={text[:_WORD_AT_MOST].replace(' ', '_') or '-'}" for key, text in pairs.items()
     )
-    return printable(" ".join(words), _LINE_AT_MOST)
+    return printable(" ".join(words), at_most)
