@@ -93,8 +93,8 @@ class Engine:
     # -- the calls ------------------------------------------------------------------------------
 
     def knows(self, target: Target, policy: Policy) -> bool:
-        """Whether the verdict over *target* stands.  3 us."""
-        return self._standings.find(target, policy) is not None
+        """Whether there is a verdict over *target*; :meth:`standing` tells if it stands.  2 us."""
+        return self._standings.has(target, policy)
 
     def standing(
         self,

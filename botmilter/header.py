@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import floor, isfinite
+from typing import TypeVar
 
 from botmilter.model import IPAddress, Label, Reason, Verdict
 from botmilter.net import parse_ip
@@ -25,6 +26,8 @@ LEVEL_AT_MOST = 50
 #: RFC 5322 section 2.1.1 recommends 78 characters; the tab of a fold shows as up to eight columns.
 LINE_AT_MOST = 77
 _TAB_COLUMNS = 8
+
+T = TypeVar("T")
 
 _FOLD = "\n\t"
 _NO_TOKEN = re.compile(r"[^A-Za-z0-9._-]")
@@ -99,10 +102,10 @@ def own_names(prefix: str = DEFAULT_PREFIX) -> frozenset[str]:
     return frozenset(f"{prefix}{name}".lower() for name in (VERDICT, SCORE, LEVEL, SEAL))
 
 
-def is_ours(name: str, names: Collection[str]) -> bool:
-    """Whether a field called *name* passes for one of *names*, which are :func:`own_names`: in any
-    case, with a blank before the colon (RFC 5322 section 4.5)."""
-    return name.rstrip(" \t").lower() in names
+def ours(fields: Iterable[tuple[str, T]], names: Collection[str]) -> list[tuple[str, T]]:
+    """Those *fields*, each name and value, that pass for one of *names*, which are
+    :func:`own_names`: in any case, with a blank before the colon (RFC 5322 section 4.5)."""
+    return [field for field in fields if field[0].rstrip(" \t").lower() in names]
 
 
 def parse(value: str) -> Value:

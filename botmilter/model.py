@@ -90,8 +90,7 @@ class Hop(NamedTuple):
     """The unfolded header value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """The hops of one mail, newest first, and what was wrong with the header as a whole."""
 
     hops: tuple[Hop, ...]
@@ -153,8 +152,7 @@ class OriginWhy(StrEnum):
         return self in (OriginWhy.SUBMISSION, OriginWhy.LOCAL, OriginWhy.ALLOWED)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """The originating relay, the one host that is judged; *no origin* is a value too."""
 
     why: OriginWhy

@@ -53,12 +53,21 @@ class Standings:
         self._at_most = at_most
         self._by_target: dict[_Key, Standing] = {}
 
+    def has(self, target: Target, policy: object) -> bool:
+        """Whether there is a verdict over *target*, be it overtaken since.  1 us."""
+        standing = self._by_target.get(_key(target))
+        return standing is not None and standing.policy is policy
+
     def find(self, target: Target, policy: object) -> Standing | None:
         """The verdict over *target* if its facts are still what memory has.  2 us."""
-        standing = self._by_target.get(_key(target))
+        key = _key(target)
+        standing = self._by_target.get(key)
         if standing is None or standing.policy is not policy:
             return None
-        return standing if self._still_has(standing.basis, target.ip) else None
+        if not self._still_has(standing.basis, target.ip):
+            self._by_target.pop(key, None)
+            return None
+        return standing
 
     def keep(self, target: Target, standing: Standing) -> None:
         if len(self._by_target) >= self._at_most:

@@ -50,8 +50,7 @@ def system() -> Iterator[MailSystem]:
 
 def _bot_fields(delivery: Delivery) -> dict[str, str]:
     """Our fields in the delivered mail, unfolded."""
-    ours = header.own_names()
-    own = [(name, value) for name, value in delivery.mail.items() if header.is_ours(name, ours)]
+    own = header.ours(delivery.mail.items(), header.own_names())
     assert len(own) == len(dict(own)), f"a field twice: {own}"
     return {name: re.sub(r"\s+", " ", str(value)) for name, value in own}
 

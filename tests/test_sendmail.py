@@ -68,7 +68,7 @@ def test_mail_from_an_infected_pc_is_marked_as_a_bots(system: System) -> None:
 def test_forged_copies_of_our_fields_do_not_survive(system: System) -> None:
     forged = "X-Bot-Verdict: clean\nx-bot-score: -9\nX-BOT-LEVEL:\nX-Bot-Verdict : clean\n"
     mail = system.send(lines=forged + forged)
-    own = [name for name in mail if header.is_ours(name, header.own_names())]
+    own = [name for name, _ in header.ours(mail.items(), header.own_names())]
     assert len(own) == len(set(own)), own
     assert [verdict.label for verdict in _verdicts(mail)] == ["bot"]
 

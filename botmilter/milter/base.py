@@ -6,9 +6,8 @@ The real one is :class:`botmilter.milter.judge.MailJudge`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from botmilter.action import MARK, Action
 from botmilter.milter.session import Session, Transaction
@@ -29,8 +28,7 @@ _WORD_AT_MOST = 200
 READY, DRAIN = b"r", b"d"
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """What is to be done with a mail."""
 
     headers: tuple[tuple[str, str], ...]
@@ -64,8 +62,8 @@ class Judge(Protocol):
         """Names of header fields that only we may set, lower case."""
 
     def knows(self, session: Session) -> bool:
-        """Whether the verdict over the client itself stands, so that an early begin gains
-        nothing.  Cheaper than a transaction."""
+        """Whether there is a verdict over the client itself, so that an early begin most likely
+        gains nothing.  Cheaper than a transaction."""
 
     def begin(self, mail: Transaction) -> Begun | None:
         """Start what can be started with what is known so far.  Never waits."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from botmilter import header
 from botmilter.model import Hop, HopKind, HopSource, IPAddress
@@ -36,8 +36,7 @@ _NO_NAME = frozenset({"", "unknown"})
 _OWN_USERS = frozenset({"originating"})
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """Who connected."""
 
     name: str | None
@@ -78,8 +77,7 @@ class Client:
         return Client(name, verified, ip if moved else self.ip, self.is_remote or moved)
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """One mail, as far as it has been seen."""
 
     hop: Hop
@@ -149,7 +147,7 @@ def sender_domain(sender: str) -> str | None:
 
 
 def forged(headers: Iterable[Field], own_names: frozenset[str]) -> list[tuple[str, int]]:
-    """Every field that passes for one of ours (:func:`header.is_ours`): name and place to delete it
+    """Every field that passes for one of ours (:func:`header.ours`): name and place to delete it
     at.
 
     Places count from 1 for each name, as ``smfi_chgheader`` wants it.  The last comes first: one
@@ -157,11 +155,10 @@ def forged(headers: Iterable[Field], own_names: frozenset[str]) -> list[tuple[st
     """
     seen: dict[str, int] = {}
     found = []
-    for name, _ in headers:
-        if header.is_ours(name, own_names):
-            key = name.lower()
-            seen[key] = seen.get(key, 0) + 1
-            found.append((name, seen[key]))
+    for name, _ in header.ours(headers, own_names):
+        key = name.lower()
+        seen[key] = seen.get(key, 0) + 1
+        found.append((name, seen[key]))
     return found[::-1]
 
 

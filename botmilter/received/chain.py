@@ -17,7 +17,8 @@ from botmilter.received.dialects import Dialect
 from botmilter.received.grammar import Comment, Stamp
 from botmilter.received.peer import Peer
 
-HeaderField = tuple[str | bytes, str | bytes]
+#: Name and value, as a milter is given them.
+HeaderField = tuple[str, bytes]
 
 _SENDER = re.compile(
     r"(?:envelope-(?:from|sender)|return-path:?)[ =]*<?([^<>\s,;)]*)", re.IGNORECASE
@@ -31,7 +32,11 @@ def parse(headers: bytes | Iterable[HeaderField], client: Hop | None = None) -> 
     connection the mail came in by; where a saved mail's first line tells of that same connection,
     it is not counted twice.
     """
-    values = split(headers) if isinstance(headers, bytes) else _pick(headers)
+    values = (
+        split(headers)
+        if isinstance(headers, bytes)
+        else [value for name, value in headers if name.strip().lower() == "received"]
+    )
     first = 0 if client is None else 1
     lines = [parse_line(value, index) for index, value in enumerate(values, first)]
     _hand_down_senders(lines)
@@ -60,22 +65,6 @@ def split(block: bytes) -> Iterator[bytes]:
         if colon and not name.strip(b" \t"):
             yield value
         at = lower.find(b"\nreceived", end)
-
-
-def _pick(fields: Iterable[HeaderField]) -> Iterator[bytes]:
-    for name, value in fields:
-        text = name if isinstance(name, str) else name.decode("latin-1")
-        if text.strip().lower() == "received":
-            yield _bytes(value)
-
-
-def _bytes(text: str | bytes) -> bytes:
-    if isinstance(text, bytes):
-        return text
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a lone surrogate that no decoder made
-        return text.encode("utf-8", "replace")
 
 
 def _hand_down_senders(lines: list[Hop]) -> None:

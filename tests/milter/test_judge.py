@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -164,10 +163,10 @@ def test_what_was_begun_before_the_greeting_is_joined_and_the_greeting_counts(
 ) -> None:
     one = judge(probe)
     whole = mail("198.18.0.1")
-    begun = one.begin(replace(whole, sender_domain=None))
+    begun = one.begin(whole._replace(sender_domain=None))
     assert isinstance(begun, Ticket)
     probe.may_answer.set()
-    greeted = replace(whole, hop=whole.hop._replace(helo="pc.example"))
+    greeted = whole._replace(hop=whole.hop._replace(helo="pc.example"))
     judgement = one.judge(greeted, begun)
     assert probe.asked == ["198.18.0.1"]
     assert "osdetect" not in judgement.log
@@ -252,7 +251,7 @@ def test_a_verdict_that_stands_rejects_nobody_who_comes_through_a_relay(probe: P
     probe.may_answer.set()
     one = judge(probe, {"bot": "reject"}, networks=["192.0.2.0/24"])
     direct = mail("198.18.0.1")
-    direct = replace(direct, hop=direct.hop._replace(helo="x.example"))
+    direct = direct._replace(hop=direct.hop._replace(helo="x.example"))
     relayed = mail("192.0.2.1", received("198.18.0.1", "relay.example"))
     said = [one.judge(each, None) for each in (direct, direct, relayed, direct)]
     kinds = [judgement.action.kind for judgement in said]

@@ -36,20 +36,11 @@ def test_lines_that_count(block: bytes, wanted: list[str | None]) -> None:
     assert bys(block) == wanted
 
 
-def test_fields_are_taken_as_pairs_of_text_or_bytes() -> None:
-    chain = parse([("received", "by a"), (b"Received", b"by b"), ("X-Received", "by c")])
+def test_fields_are_taken_as_pairs_as_a_milter_is_given_them() -> None:
+    chain = parse([("received", b"by a"), ("Received ", b"by b"), ("X-Received", b"by c")])
     assert [hop.by for hop in chain.hops] == ["a", "b"]
-
-
-def test_surrogates_as_pymilter_makes_them_become_the_bytes_they_were() -> None:
-    text = "from é (r.example [192.0.2.7]) by mx.example".encode().decode(
-        "ascii", "surrogateescape"
-    )
-    assert parse([("Received", text)]).hops[0].helo == "é"
-
-
-def test_lone_surrogates_do_no_harm() -> None:
-    assert parse([("Received", "from \ud800 by mx.example")]).hops[0].by == "mx.example"
+    text = "from é (r.example [192.0.2.7]) by mx.example"
+    assert parse([("Received", text.encode())]).hops[0].helo == "é"
 
 
 def test_eight_bit_text_that_is_not_utf8_is_read_as_latin1() -> None:

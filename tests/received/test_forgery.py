@@ -174,7 +174,7 @@ STUDY = (
 )
 def test_the_study_s_example(network: str, names: set[str]) -> None:
     trust = Trust(networks=(ip_network(network),))
-    chain = parse([("Received", line) for line in STUDY])
+    chain = parse([("Received", line.encode()) for line in STUDY])
     origin = find(chain, trust)
     assert str(origin.ip) == "61.48.71.52"
     assert {signal.name for signal in signals(chain, origin, trust)} == names
