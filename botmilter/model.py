@@ -44,6 +44,9 @@ class HopKind(StrEnum):
     LOCAL = "local"
     """Made on the host itself (pickup, ``by`` only, qmail's inner lines, a mailbox delivery)."""
 
+    NAMED = "named"
+    """Names a peer that spoke SMTP, and not its address: the next line may be that peer's own."""
+
     FETCH = "fetch"
     """fetchmail, getmail and the like: the address is the mailbox server, the reader's own."""
 

@@ -20,6 +20,10 @@ from botmilter.received.peer import Peer
 #: Name and value, as a milter is given them.
 HeaderField = tuple[str, bytes]
 
+#: Of a line, octets.  What goes into one is bounded by what MTAs take of a command (RFC 5321
+#: section 4.5.3.1); real lines have some hundred.  A hostile one takes 1 ms for each kilobyte.
+LINE_AT_MOST = 16_384
+
 _SENDER = re.compile(
     r"(?:envelope-(?:from|sender)|return-path:?)[ =]*<?([^<>\s,;)]*)", re.IGNORECASE
 )
@@ -104,7 +108,10 @@ def _defects(hops: list[Hop]) -> Iterator[str]:
 
 
 def parse_line(value: bytes, index: int = 0) -> Hop:
-    """One ``Received`` value as a hop."""
+    """One ``Received`` value as a hop; one too long for any MTA's is not read."""
+    if len(value) > LINE_AT_MOST:
+        raw = grammar.unfold(value[:LINE_AT_MOST])
+        return Hop(index, HopSource.HEADER, HopKind.BROKEN, raw=raw)
     text = grammar.unfold(value)
     return plain.read(text, index) or take_apart(text, index)
 
@@ -160,6 +167,8 @@ def _kind(stamp: Stamp, who: Peer, dialect: Dialect, protocol: dialects.Protocol
         return HopKind.RELAY
     if who.is_broken or (stamp.by is None and (stamp.has_from or not stamp.tail)):
         return HopKind.BROKEN  # nothing, or cut short before it said who received it
+    if who.helo is not None and dialect.may_hide_client and dialects.is_smtp(protocol):
+        return HopKind.NAMED
     return HopKind.LOCAL
 
 
@@ -194,8 +203,15 @@ _LOGINS = (
 )  # fmt: skip
 
 
+#: sendmail's, where its ``$.$?`` says who: FortiMail and sites of their own.
+_LOGIN_BY = re.compile(r"user=\S+ mech=\S+ bits=\d+")
+
+
 def _has_login(notes: Sequence[str]) -> bool:
-    return any(note[:28].lower().startswith(_LOGINS) for note in notes)
+    return any(
+        note[:28].lower().startswith(_LOGINS) or _LOGIN_BY.fullmatch(note) is not None
+        for note in notes
+    )
 
 
 def _has_tls(notes: Sequence[str]) -> bool:

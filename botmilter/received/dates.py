@@ -48,21 +48,24 @@ _ZONE = r"(?: ?([+-]\d\d:?\d\d)(?!\d)| ?([A-Za-z]{1,5})(?![A-Za-z]))?"
 _RFC = re.compile(
     r" ?(?:[A-Za-z]{3,9},? ?)?(\d{1,2})[ -]([A-Za-z]{3})[A-Za-z]{0,6}[ -](\d{2,4}),? "
     + _TIME
-    + _ZONE
+    + _ZONE,
+    re.ASCII,
 )
 # asctime: Www Mmm dd hh:mm:ss [zone] yyyy [zone]
 _CTIME = re.compile(
     r" ?(?:[A-Za-z]{3,9},? )?([A-Za-z]{3})[A-Za-z]{0,6} (\d{1,2}),? "
     + _TIME
     + r"(?: ([A-Za-z]{1,5}))? (\d{4})"
-    + _ZONE
+    + _ZONE,
+    re.ASCII,
 )
-_ISO = re.compile(r" ?(\d{4})-(\d\d)-(\d\d)[ T]" + _TIME + _ZONE)
+_ISO = re.compile(r" ?(\d{4})-(\d\d)-(\d\d)[ T]" + _TIME + _ZONE, re.ASCII)
 
 #: Where a date may begin in a line that has no semicolon before it (SendGrid).
 _SEARCH = re.compile(
     r"(?<= )(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? \d"
-    r"|\d{4}-\d\d-\d\d[ T]\d|\d{1,2} [A-Z][a-z]{2} \d{4} \d)"
+    r"|\d{4}-\d\d-\d\d[ T]\d|\d{1,2} [A-Z][a-z]{2} \d{4} \d)",
+    re.ASCII,
 )
 
 

@@ -46,6 +46,9 @@ class Dialect:
     """Whether it only repeats a handover that another line tells of."""
     id_is_version: bool = False
     """Whether ``id`` names the program's version: no id at all."""
+    may_hide_client: bool = False
+    """Whether a line without an address may tell of a mail that came over the network: as some
+    sites run it, it notes what the client called itself and no more."""
 
     @property
     def puts_helo_first(self) -> bool:
@@ -63,8 +66,10 @@ DIALECTS: tuple[Dialect, ...] = (
         (
             "Microsoft SMTP Server",
             " with mapi id",
+            " with ShadowRedundancy id",
             ".outlook.com with HTTPS",
             ".OUTLOOK.COM with HTTPS",
+            ".exchangelabs.com with HTTPS",
         ),
         bare=First.HELO,
         is_http_login=False,
@@ -92,7 +97,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("yandex", ("Yandex with", "/Yandex")),
     Dialect("momentum", ("ecelerity",), bracketed=First.RDNS),
     Dialect("ses", ("SimpleEmailService",), bare=First.HELO),
-    Dialect("mdaemon", ("MDaemon",), bare=First.HELO),
+    Dialect("mdaemon", ("MDaemon",), bare=First.HELO, may_hide_client=True),
     Dialect("mercury", ("Mercury",), bare=First.HELO),
     Dialect("imail", ("SMTPD32", "IMail"), bare=First.HELO),
     Dialect("xmail", ("[XMail",), bare=First.HELO),
@@ -101,7 +106,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("domino", ("Lotus Domino", "IBM Domino", "HCL Domino"), bare=First.HELO),
     Dialect("os400", ("IBM OS/400",)),
     Dialect("smail", ("Smail",), bare=First.HELO),
-    Dialect("lsmtp", ("LSMTP",), bare=First.HELO),
+    Dialect("lsmtp", ("LSMTP",), bare=First.HELO, may_hide_client=True),
     Dialect("vpop3", ("running VPOP3",), bare=First.HELO),
     Dialect("scalix", ("Scalix",), bare=First.HELO),
     Dialect("haraka", ("Haraka",)),
@@ -113,20 +118,29 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("smap", (" via smap", " via csmap"), bare=First.RDNS),
     Dialect("obtuse", (" id smtpd",), bare=First.RDNS),
     Dialect("courier", ("courier",)),
-    Dialect("yahoo", ("NNFMP", "yahoo.com with", "yahoo.co.jp with", "yahoodns.net with")),
+    Dialect(
+        "yahoo",
+        (
+            *("NNFMP", "yahoo.com with", "yahoo.co.jp with", "yahoodns.net with"),
+            "Hermes SMTP Server",
+        ),
+    ),
     Dialect("aliyun", ("aliyun", "alibaba")),
 )
 
 _ROWS = tuple((mark, dialect) for dialect in DIALECTS for mark in dialect.marks)
 
-#: ``(8.14.4/8.14.4)``, ``(8.11.6/8.11.6/Debian 8.11.6-2)``, ``(SGI-8.9.3/8.8.7)``, ``(8.12.1/)``
-_SENDMAIL = re.compile(r"(?:[A-Za-z]+[- ])?\d+\.\d+[\w.+-]*/")
+#: ``(8.14.4/8.14.4)``, ``(8.11.6/8.11.6/Debian 8.11.6-2)``, ``(SGI-8.9.3/8.8.7)``, ``(8.12.1/)``,
+#: ``(AIX4.3/8.9.3/8.9.3)``, ``(8.9.3 (PHNE_18546)/8.8.6)``, ``(Sentrion-MTA-4.2.2/4.2.2)``
+_SENDMAIL = re.compile(
+    r"(?!NTMail )(?:AIX\d[\d.]*/|Sentrion-MTA-|[A-Za-z]+[- ])?\d+\.\d+[\w.+-]*(?: \(\w+\))?/"
+)
 SENDMAIL = Dialect("sendmail", verifies=True)
 
 #: qmail-smtpd itself signs nothing; it is known by how it names the peer.
 QMAIL = Dialect("qmail")
 
-UNKNOWN = Dialect("")
+UNKNOWN = Dialect("", may_hide_client=True)
 
 
 def recognise(tail: str, first_comment: str) -> Dialect:
@@ -184,6 +198,11 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("IMAP4", is_fetch=True),
     )
 }
+
+
+def is_smtp(protocol: Protocol | None) -> bool:
+    """Whether the mail came by SMTP in any of its forms, over the network as a rule."""
+    return protocol is not None and protocol.name in PROTOCOLS and "SMTP" in protocol.name
 
 
 def protocol(words: list[str]) -> Protocol | None:

@@ -22,6 +22,7 @@ from functools import lru_cache
 from ipaddress import ip_network
 from typing import NamedTuple
 
+from botmilter import names
 from botmilter.model import Chain, Hop, HopKind, HopSource, IPAddress, Origin, Signal, Trust
 from botmilter.net import is_in, parse_ip
 from botmilter.received import dates
@@ -38,7 +39,8 @@ _LONGEST_WAY = timedelta(days=7)
 _INSIDE = tuple(
     ip_network(text)
     for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16",
-                 "fc00::/7", "fe80::/10", "::1/128")
+                 "100.64.0.0/10", "fc00::/7", "fe80::/10", "::1/128",
+                 "2002:a00::/24", "2002:ac10::/28", "2002:c0a8::/32")  # 6to4 of private: Google's
 )  # fmt: skip
 
 
@@ -50,17 +52,40 @@ class House:
     dialects: tuple[str, ...]
     protocols: tuple[str, ...] = ()
     """Any of these makes the line genuine-looking where the dialect does not show."""
+    never: tuple[str, ...] = ()
+    """Protocols that forgers use and its hosts do not, whatever the dialect."""
 
+
+#: What ratware of the 2000s writes after ``with``, in turns.
+_RATWARE = ("LOCAL", "ASMTP", "QMQP", "NNFMP")
 
 #: Claimed as ``by`` in forged lines again and again, and always recognisable when real.
 HOUSES: tuple[House, ...] = (
-    House("google.com", ("google",), ("SMTP", "HTTP", "HTTPS", "HTTPREST")),
+    House("google.com", ("google",), ("SMTP", "HTTP", "HTTPS", "HTTPREST"), _RATWARE),
     House("outlook.com", ("exchange", "smtpsvc"), ("HTTPS", "HTTP")),
     House("hotmail.com", ("exchange", "smtpsvc"), ("HTTP", "HTTPS")),
-    House("yahoo.com", ("yahoo", "qmail"), ("HTTP", "HTTPS", "SMTP", "NNFMP", "QMQP")),
+    House(
+        "yahoo.com",
+        ("yahoo", "qmail"),
+        ("HTTP", "HTTPS", "SMTP", "NNFMP", "QMQP"),
+        ("LOCAL", "ASMTP"),
+    ),
 )
+#: Their staff's own machines, which run what they like.
+_STAFF = (".corp.google.com",)
 
-#: Spoken within one provider only: protocol, and what every name of its hosts holds.
+#: Domains of one house, which hands mail from one to the other.
+_SISTERS = {
+    domain: family[0]
+    for family in (
+        ("google.com", "gmail.com", "googlemail.com"),
+        ("outlook.com", "office365.com", "exchangelabs.com", "hotmail.com", "microsoft.com"),
+        ("yahoo.com", "aol.com"),
+    )
+    for domain in family
+}
+
+#: Spoken within one provider only: protocol, and how the domains of all its hosts begin.
 _HOUSE_PROTOCOLS = {"NNFMP": "yahoo"}
 
 _Rule = Callable[["Case"], Iterator[Signal]]
@@ -81,6 +106,10 @@ class Case(NamedTuple):
     """Whether it is a name, and one of ours."""
 
 
+#: Of an explanation; it is kept for as long as a verdict stands, and the words are the sender's.
+_DETAIL_AT_MOST = 200
+
+
 def signals(chain: Chain, origin: Origin, trust: Trust) -> tuple[Signal, ...]:
     """All that speaks against the origin's honesty, each kind once, with an explanation."""
     if origin.hop is None or origin.ip is None or origin.why.is_exempt:
@@ -97,7 +126,9 @@ def signals(chain: Chain, origin: Origin, trust: Trust) -> tuple[Signal, ...]:
             known = found.get(signal.name)
             if known is None or known.strength < signal.strength:
                 found[signal.name] = signal
-    return tuple(found.values())
+    return tuple(
+        Signal(one.name, one.strength, one.detail[:_DETAIL_AT_MOST]) for one in found.values()
+    )
 
 
 # -- the greeting -------------------------------------------------------------------------------
@@ -138,7 +169,7 @@ _NAMES_KEPT = 4096
 def _stated_address(name: str | None) -> IPAddress | None:
     """The address a HELO or ``by`` is made of, in brackets or without; qmail writes ``?`` for a
     bracket."""
-    return parse_ip(name.strip("[]?").removeprefix("IPv6:")) if name else None
+    return parse_ip(name.strip("[]?").lower().removeprefix("ipv6:")) if name else None
 
 
 def _is_ours(ip: IPAddress, case: Case) -> bool:
@@ -190,16 +221,22 @@ def _broken_link(case: Case) -> Iterator[Signal]:
         if hop.by is not None and above.kind is HopKind.RELAY and not _is_linked(above, hop.by):
             yield Signal(
                 "chain.broken_link",
-                1.0 if above is case.border else 0.5,
+                1.0 if above is case.border and not _greets_by_its_name(above) else 0.5,
                 f"hop {hop.index} is by {hop.by}, hop {above.index} came from {_names(above)}",
             )
         if hop.kind is HopKind.RELAY:
             above = hop
 
 
+def _greets_by_its_name(hop: Hop) -> bool:
+    """A well-kept host; a sender's service may give it the name of a customer."""
+    return hop.rdns_verified is True and _is_name_of((hop.helo or "").lower(), hop.rdns)
+
+
 def _is_linked(above: Hop, by: str) -> bool:
-    """Whether the host that wrote *by* may be the one that *above* received from."""
-    if by == above.helo:
+    """Whether the host that wrote *by* may be the one that *above* received from.  Within a host
+    or a site names prove nothing: its own programs hand on to each other."""
+    if by == above.helo or (above.ip is not None and is_in(above.ip, _INSIDE)):
         return True
     stated = _stated_address(by)
     if stated is not None:
@@ -219,19 +256,18 @@ _PRIVATE_SUFFIXES = (
 
 
 def _public_site(name: str) -> str:
-    """The part of a public name that one organisation owns, nearly enough: ``example.co.uk``;
-    empty where *name* is none."""
+    """The domain that the owner of a public name registered, or its house's first; empty where
+    *name* is none."""
     return _site(name) if len(name) <= _NAME_LENGTH else ""
 
 
 @lru_cache(maxsize=_NAMES_KEPT)
 def _site(name: str) -> str:
-    name = name.lower().rstrip(".")
-    labels = name.split(".")
-    if len(labels) < 2 or not labels[-1].isalpha() or name.endswith(_PRIVATE_SUFFIXES):
+    name = names.clean(name)
+    if not name.rpartition(".")[2].isalpha() or name.endswith(_PRIVATE_SUFFIXES):
         return ""
-    keep = 3 if len(labels) > 2 and len(labels[-1]) == 2 and len(labels[-2]) <= 3 else 2
-    return ".".join(labels[-keep:])
+    domain = names.registered_domain(name) or ""
+    return _SISTERS.get(domain, domain)
 
 
 def _time_backwards(case: Case) -> Iterator[Signal]:
@@ -239,7 +275,9 @@ def _time_backwards(case: Case) -> Iterator[Signal]:
     for hop in case.claimed:
         if hop.at is None:
             continue
-        if above.at is not None and hop.at - above.at > _CLOCK_SLACK:
+        is_guess = hop.at_defect or above.at_defect  # no zone, or of a name that says nothing
+        slack = _SURELY_BACKWARDS if is_guess else _CLOCK_SLACK
+        if above.at is not None and hop.at - above.at > slack:
             ahead = hop.at - above.at
             yield Signal(
                 "chain.time_backwards",
@@ -293,17 +331,20 @@ def _date_in_address(case: Case) -> Iterator[Signal]:
 def _false_by(case: Case) -> Iterator[Signal]:
     for hop in case.claimed:
         owner = _HOUSE_PROTOCOLS.get(hop.protocol or "")
-        if owner is not None and owner not in (hop.by or "").lower():
+        if owner is not None and not _public_site(hop.by or "").startswith(owner):
             detail = f"hop {hop.index}: nobody but {owner} speaks {hop.protocol}"
             yield Signal("chain.false_by", detail=detail)
         house = _house(hop.by)
-        if house is None or hop.source is not HopSource.HEADER or hop.dialect in house.dialects:
+        if house is None or hop.source is not HopSource.HEADER:
             continue
-        if hop.dialect or hop.protocol not in house.protocols:
+        looks_real = hop.dialect in house.dialects or (
+            not hop.dialect and hop.protocol in house.protocols
+        )
+        if not looks_real or hop.protocol in house.never:
             yield Signal(
                 "chain.false_by",
                 detail=f"hop {hop.index}: {house.domain} writes no such line "
-                f"({hop.dialect or hop.protocol or 'nothing known'})",
+                f"({' '.join(filter(None, (hop.dialect, hop.protocol))) or 'nothing known'})",
             )
 
 
@@ -314,6 +355,8 @@ def _house(by: str | None) -> House | None:
 @lru_cache(maxsize=_NAMES_KEPT)
 def _house_of(by: str) -> House | None:
     name = by.lower().rstrip(".")
+    if name.endswith(_STAFF):
+        return None
     return next(
         (house for house in HOUSES if name == house.domain or name.endswith("." + house.domain)),
         None,

@@ -126,7 +126,9 @@ def is_named(name: str | None, own_names: Iterable[str]) -> bool:
 def _stranger(hops: tuple[Hop, ...], at: int, trust: Trust) -> Origin:
     hop = hops[at]
     if hop.ip is None:
-        return _ends(hops, at, OriginWhy.UNREADABLE, "a trusted line names its peer unreadably")
+        return _ends(
+            hops, at, OriginWhy.UNREADABLE, "a trusted line does not tell its peer's address"
+        )
     if is_in(hop.ip, trust.exempt_networks):
         return _ends(hops, at, OriginWhy.ALLOWED, "the origin is on the allow list", hop.ip)
     if hop.source is HopSource.CONNECTION:

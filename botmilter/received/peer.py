@@ -65,7 +65,10 @@ class Noted(NamedTuple):
 
 #: What programs write in the place of a name they did not find.
 _NO_NAME = frozenset(
-    ("", "unknown", "<unknown>", "unverified", "softdnserr", "<unknown.domain>", "rdns", "none")
+    (
+        *("", "unknown", "<unknown>", "unverified", "softdnserr", "<unknown.domain>", "rdns"),
+        *("none", "unknown_domain"),
+    )
 )
 
 #: Comments that say something else about the connection, and may hold addresses.
@@ -73,7 +76,7 @@ _NOTES = (
     "using ", "no client cert", "client ", "not verified", "authenticated", "auth:", "auth=",
     "tls", "ssl", "may be forged", "envelope-", "return-path", "squirrelmail", "nasmail",
     "proxying for", "mailfrom:", "misconfigured", "version=", "cipher", "peer crosscheck", "uid ",
-    "for ", "original mail from", "user authenticated", "ident: ",
+    "for ", "original mail from", "user authenticated", "user=", "ident: ",
 )  # fmt: skip
 
 # HELO x / EHLO / LHLO: qmail, GMX, Zimbra; account u HELO x: CommuniGate; port=1 helo=x: Exim
@@ -245,6 +248,8 @@ def _named(noted: Noted, left: Sequence[Item], right: Sequence[Item], said: _Sai
         if any(note.lower().startswith(_WEBMAIL) for note in said.notes):
             first = First.NEITHER
         name = _name(left)
+        if first is First.BOTH and (name or "").lower() in _NO_NAME:  # qmail had neither
+            name = None
         helo = name if first in (First.HELO, First.BOTH) else None
         rdns = name if first in (First.RDNS, First.BOTH) else None
     if noted.is_login:
@@ -293,6 +298,8 @@ def clean_rdns(name: str | None) -> str | None:
 
 def _read_comment(comment: str) -> Noted | None:
     text = comment.strip()
+    if text[:1] == "(" and text[-1:] == ")" and text.count("(") == 1:  # Exchange's shadow copies
+        text = text[1:-1]
     is_forged = False
     if "(" in text:
         is_forged = "(may be forged)" in text

@@ -104,12 +104,13 @@ def _chosen(text: str) -> Iterator[tuple[int, int]]:
         if found is None or '"' not in found[0]:
             found = _CHOSEN.search(text)
     marks: list[int] | None = None
+    may_name = "(Client CN " in text and _POSTFIX_TLS.match(text) is not None
     while found is not None:
         kind = found.lastgroup or ""
         start, end = found.span(kind)
         if kind == "names":
-            start, end = end, _closing(text, found.start())
-            is_chosen = end > start and _POSTFIX_TLS.match(text) is not None
+            start, end = end, _closing(text, found.start()) if may_name else 0
+            is_chosen, may_name = end > start, False  # Postfix writes one such comment
         else:
             is_chosen = kind != "bare" or _is_bare_address(found)
             if is_chosen and '"' in found[kind]:

@@ -42,6 +42,8 @@ def test_is_read(text: str, iso: str) -> None:
         (" 2 Jan 2024 25:04:05 +0000", dates.IMPOSSIBLE),
         (" 1 Jan 0001 00:00:00 +1400", dates.IMPOSSIBLE),
         (" 2 Jan 2024 03:04:05 -1300", dates.BAD_ZONE),
+        (" 2 Jan 2024 0\u0663:04:05 +0100", dates.UNREADABLE),
+        (" \u0662 Jan 2024 03:04:05 +0100", dates.UNREADABLE),
         (" 2 Jan 2024 03:04:05 +1401", dates.BAD_ZONE),
         (" 2 Jan 2024 03:04:05 +9999", dates.BAD_ZONE),
         (" 2 Jan 2024 03:04:05 +0199", dates.BAD_ZONE),

@@ -117,6 +117,73 @@ CASES = (
         (border("mail.google.com", "mail.google.com"), below("mx.google.com")),
         {},
     ),
+    Case(
+        "a Google host that writes what forgers write of Google's",
+        (border("mail.google.com", "mail.google.com"), below("mx.google.com", with_="with asmtp")),
+        {"chain.false_by": 1},
+    ),
+    Case(
+        "a machine of Google's staff",
+        (border("mail.google.com", "mail.google.com"),
+         f"from x (x [172.27.69.24]) by a.eem.corp.google.com (Postfix) with ESMTP id 1{AT}"),
+        {},
+    ),
+    Case(
+        "Yahoo's SMTP server",
+        (border("mail.yahoo.com", "mail.yahoo.com"),
+         f"by smtp4.mail.bf1.yahoo.com (Oath Hermes SMTP Server) with ESMTPA ID 57ac{AT}"),
+        {},
+    ),
+    Case(
+        "Yahoo's protocol, spoken by one that only ends like Yahoo",
+        (HONEST, below("n9.huyahoo.com", with_="with NNFMP")),
+        {"chain.broken_link": 1, "chain.false_by": 1},
+    ),
+    Case(
+        "Gmail's submission behind Google's exit",
+        (border("mail-pf1-f178.google.com", "mail-pf1-f178.google.com"),
+         f"by mail-pf1-f178.google.com with SMTP id 12si3{AT}",
+         f"from [192.168.1.5] (h.isp.example. [198.51.100.9]) by smtp.gmail.com with ESMTPSA{AT}"),
+        {},
+    ),
+    Case(
+        "a private address of Google's as 6to4",
+        (border("mail.google.com", "mail.google.com"),
+         f"by 2002:a05:6504:1c8:b0:1:2:3 with HTTP id 12si3{AT}"),
+        {},
+    ),
+    Case(
+        "a handover within the host",
+        (HONEST,
+         f"from pps.filterd (m7.filter.net [127.0.0.1]) by mail.isp.example (8.17.1/8.17.1){AT}",
+         below("mx0b.hosted.net")),
+        {},
+    ),
+    Case(
+        "a short domain below a country",
+        (border("mout.web.de", "mout.web.de"), below("smtp.web.de")),
+        {},
+    ),
+    Case(
+        "a customer's name for a host of his sending service",
+        (border("o7.mail.shop.com", "o7.mail.shop.com"), below("filter7.service.net")),
+        {"chain.broken_link": 0.5},
+    ),
+    Case(
+        "five hours later, of a zone that is not told",
+        (HONEST, below(at="; Tue, 02 Jan 2024 17:30:00 IST")),
+        {},
+    ),
+    Case(
+        "greets with its own literal, the tag in lower case",
+        (f"from [ipv6:2001:db8::7] (r.example [IPv6:2001:db8::7]) by fw.example (Postfix){AT}",),
+        {},
+    ),
+    Case(
+        "qmail had no greeting",
+        (f"from unknown (203.0.113.9) by fw.example with QMQP{AT}",),
+        {},
+    ),
 )  # fmt: skip
 
 
@@ -130,6 +197,12 @@ def test_signals(case: Case) -> None:
     seen = found(TOP, *case.lines)
     assert {signal.name: signal.strength for signal in seen} == case.signals
     assert all(signal.detail for signal in seen)
+
+
+def test_what_is_said_is_short_whatever_the_mail_says() -> None:
+    (said,) = found(HONEST, below(at="; Tue, 02 Jan 2024 11:00:00 -1900" + " x" * 5_000))
+    assert said.name == "chain.bad_zone"
+    assert len(said.detail) <= 200
 
 
 def test_every_chain_signal_is_declared_and_has_a_case() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable
 from itertools import product
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from botmilter.model import Chain, HopKind, Trust
+from botmilter.model import Chain, HopKind, OriginWhy, Trust
+from botmilter.received import chain as received_chain
 from botmilter.received import forgery, origin, parse, parse_line
 from botmilter.received.dialects import DIALECTS
 
@@ -148,6 +150,12 @@ UNITS: tuple[bytes, ...] = (
 )  # fmt: skip
 
 
+@pytest.fixture
+def of_any_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of any length are read: what is linear does not rest on the limit."""
+    monkeypatch.setattr(received_chain, "LINE_AT_MOST", sys.maxsize)
+
+
 def _seconds(block: bytes) -> float:
     """The shortest of three runs: the one that was disturbed least."""
     times = []
@@ -168,6 +176,7 @@ def _seconds(block: bytes) -> float:
     ids=[*(unit.decode() for unit in UNITS), "lines", "nested"],
 )
 @pytest.mark.no_cover  # the tracer takes as long as the parser
+@pytest.mark.usefixtures("of_any_length")
 def test_time_is_linear_in_the_input(make: Callable[[int], bytes]) -> None:
     gc.collect()
     small, large = _seconds(make(32_000)), _seconds(make(256_000))
@@ -176,9 +185,19 @@ def test_time_is_linear_in_the_input(make: Callable[[int], bytes]) -> None:
 
 
 @pytest.mark.no_cover
+@pytest.mark.usefixtures("of_any_length")
 @pytest.mark.parametrize("unit", [b"(", b"x ", b"by (y [192.0.2.7]) "])
 def test_a_line_of_a_megabyte_is_read(unit: bytes) -> None:
     assert len(judge(_repeat(unit)(1_000_000)).hops) == 1
+
+
+def test_a_line_longer_than_any_mta_s_is_not_read_and_ends_the_walk() -> None:
+    head = b"Received: from x (x [192.0.2.8]) by mx.example (Postfix) "
+    below = b"\nReceived: from y (y [192.0.2.9]) by z\n"
+    for padding, ip in ((b"x" * 1_000, "192.0.2.8"), (b"x" * 20_000, None)):
+        found = origin.find(judge(head + padding + below), Trust(own_relays=1))
+        assert (found.ip and str(found.ip)) == ip
+        assert found.why is (OriginWhy.RELAY if ip else OriginWhy.UNREADABLE)
 
 
 @pytest.mark.no_cover

@@ -19,6 +19,7 @@ LOGIN = f"from pc (dsl7.example [203.0.113.9]) by fw.example (Postfix) with ESMT
 LOOPBACK = f"from localhost (localhost [127.0.0.1]) by mx.example (Postfix) with ESMTP id C1{DATE}"
 PICKUP = f"by fw.example (Postfix, from userid 33) id D1{DATE}"
 REDACTED = f"from x (dsl7.example [203.0.113.999]) by fw.example (Postfix) with SMTP id E1{DATE}"
+NAMED = f"from pc.example by fw.example (MDaemon PRO v13.0.5) with ESMTP id m1.msg{DATE}"
 FETCHED = f"from pop.example [192.0.2.110] by pc.example with POP3 (fetchmail-6.4){DATE}"
 INSIDE = f"from in.example (in.example [10.0.0.8]) by mx.example (Postfix) with SMTP id F1{DATE}"
 POOL_A = f"from out-7.pool.example (out-7.pool.example [192.0.2.71]) by mx.example (Postfix){DATE}"
@@ -77,6 +78,14 @@ CASES = (
     Case(
         "an unreadable address ends the walk, it is not jumped over",
         (US, REDACTED, FORGED), FORWARDER_TRUSTED, None, OriginWhy.UNREADABLE, (_T, _B, _C),
+    ),
+    Case(
+        "a peer that only named itself ends it too: what follows may be the peer's own",
+        (US, NAMED, FORGED), FORWARDER_TRUSTED, None, OriginWhy.UNREADABLE, (_T, _B, _C),
+    ),
+    Case(
+        "unless the admin counts that line among his own",
+        (US, NAMED, FORGED), Trust(own_relays=3), "198.51.100.4", OriginWhy.RELAY, (_T, _T, _B),
     ),
     Case(
         "a login at a trusted host is a submission",
