@@ -90,6 +90,12 @@ def same_organisation(one: str, other: str) -> bool:
     return domain is not None and domain == registered_domain(other)
 
 
+def is_public(name: str) -> bool:
+    """Whether public DNS may hold *name*: not ``localhost.localdomain``, nor one of one label."""
+    name = clean(name)
+    return "." in name and _ends_in_known_domain(name)
+
+
 def _registered(name: str, *, only_icann: bool) -> str | None:
     if "." not in name or parse_ip(name) is not None:
         return None

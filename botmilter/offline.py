@@ -63,8 +63,8 @@ def _helo_against_no_name(hop: Hop) -> Iterator[Signal]:
 
 
 def _clear_signals(hop: Hop) -> Iterator[Signal]:
-    """A confirmed name that is not a pool's and that the client greets with."""
-    if not hop.rdns or hop.rdns_verified is False or not hop.helo:
+    """A confirmed name of public DNS that is not a pool's and that the client greets with."""
+    if not hop.rdns or hop.rdns_verified is False or not hop.helo or not names.is_public(hop.rdns):
         return
     if names.clean(hop.rdns) == names.clean(hop.helo) and not names.is_dynamic(hop.rdns, hop.ip):
         yield Signal("host.confirmed", _CONFIRMED_BY_ANOTHER, hop.rdns)

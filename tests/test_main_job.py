@@ -144,6 +144,15 @@ def test_forged_copies_of_our_own_fields_do_not_survive(system: MailSystem) -> N
     assert all(float(value) > 0 for name, value in fields.items() if name.endswith("Score"))
 
 
+def test_so_many_forged_copies_that_postfix_would_fail_do_not_hold_the_mail(
+    system: MailSystem,
+) -> None:
+    letter = Letter(worlds.INFECTED_PC.ip, header="X-Bot-Verdict: clean\n" * 12_000)
+    first, *rest = system.send(letter).mail.get_all("X-Bot-Verdict", [])
+    assert header.parse(str(first)).origin == worlds.INFECTED_PC.ip
+    assert (len(rest), set(rest)) == (11_000, {"clean"})
+
+
 def test_one_line_in_the_log_tells_about_each_mail(system: MailSystem) -> None:
     delivery = system.send(Letter(worlds.MAIL_SERVER.ip, helo=worlds.MAIL_SERVER.names[0]))
     queue_id = str(delivery.mail["Received"]).split(" id ")[1].split()[0]

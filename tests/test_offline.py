@@ -31,6 +31,7 @@ def noted(line: str) -> dict[str, float]:
         ("from dsl-7.a.com (dsl-7.a.com [192.0.2.7])" + POSTFIX, {"rdns.dynamic"}),
         ("from hotmail.com (unknown [192.0.2.7])" + POSTFIX, {"rdns.none", "helo.provider"}),
         ("from b.com (host.a.com [192.0.2.7])" + POSTFIX, {"helo.mismatch"}),
+        ("from localhost (localhost [192.0.2.7])" + POSTFIX, {"helo.no_dot"}),
     ],
 )
 def test_the_border_line_says_what_the_probes_would(line: str, expected: set[str]) -> None:

@@ -73,6 +73,13 @@ def test_forged_copies_of_our_fields_do_not_survive(system: System) -> None:
     assert [verdict.label for verdict in _verdicts(mail)] == ["bot"]
 
 
+def test_where_there_are_too_many_forged_copies_ours_come_first(system: System) -> None:
+    mail = system.send(lines="X-Bot-Verdict: clean\n" * 1_200)
+    first, *rest = [value for name, value in mail.items() if name == "X-Bot-Verdict"]
+    assert header.parse(first).label == "bot"
+    assert rest == ["clean"] * 200
+
+
 def test_the_submission_port_exempts_nobody_who_did_not_log_in(system: System) -> None:
     mail = system.send(port=mta.SUBMISSION_PORT)
     assert [verdict.label for verdict in _verdicts(mail)] == ["bot"]

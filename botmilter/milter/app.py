@@ -63,13 +63,18 @@ _ANSWERED_BY_START: dict[Start, int] = {"connect": milter.P_NR_CONN, "data": 0, 
 _PACKET_LIMIT = 4 * 1024 * 1024
 
 
+#: So many fields that pass for ours are taken out of a mail.  For each, Postfix reads the header
+#: from its beginning: 1,000 take it 0.1 s, 12,000 more than 10 s, and then it refuses the mail.
+_FORGED_AT_MOST = 1000
+
+
 class Context(Protocol):
     """libmilter's side of one connection."""
 
     def getpriv(self) -> Connection | None: ...
     def setpriv(self, connection: Connection | None) -> None: ...
     def getsymval(self, name: str) -> str | None: ...
-    def addheader(self, name: str, value: str) -> None: ...
+    def addheader(self, name: str, value: str, place: int = -1) -> None: ...
     def chgheader(self, name: str, place: int, value: str | None) -> None: ...
     def progress(self) -> None: ...
     def quarantine(self, reason: str) -> None: ...
@@ -175,7 +180,8 @@ class App:
 
     def end_of_mail(self, ctx: Context) -> int:
         connection = self._connection(ctx)
-        for name, place in forged(connection.headers, self._judge.own_names):
+        false = forged(connection.headers, self._judge.own_names)
+        for name, place in false[-_FORGED_AT_MOST:]:
             ctx.chgheader(name, place, "")
         started = time.monotonic()
         mail = _transaction(connection, ctx)
@@ -184,8 +190,11 @@ class App:
         self._judging.discard(connection)
         connection.begun = None
         connection.headers = []
-        for name, text in judgement.headers:
-            ctx.addheader(name, text)
+        if len(false) > _FORGED_AT_MOST:
+            _put_on_top(ctx, judgement, len(false))
+        else:
+            for name, text in judgement.headers:
+                ctx.addheader(name, text)
         if self._log_mail is not None:
             self._log_mail(_line(judgement, mail.hop.id, time.monotonic() - started))
         return _performed(ctx, judgement.action)
@@ -305,6 +314,17 @@ def _performed(ctx: Context, action: Action) -> int:
     if action.code:
         ctx.setreply(action.code, action.enhanced, action.text)
     return int(_REPLIES.get(action.kind, milter.CONTINUE))
+
+
+def _put_on_top(ctx: Context, judgement: Judgement, forged_count: int) -> None:
+    """Our fields, below the MTA's own line (``smfi_insheader``), where they come first."""
+    log.warning(
+        "%d fields of a mail pass for ours: the first %d go, and ours stand above the rest",
+        forged_count,
+        _FORGED_AT_MOST,
+    )
+    for name, text in reversed(judgement.headers):
+        ctx.addheader(name, text, 1)
 
 
 def _transaction(session: Session, ctx: Context) -> Transaction:

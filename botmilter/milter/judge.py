@@ -12,6 +12,7 @@ from botmilter.milter.base import Begun, Judgement, LogFields
 from botmilter.milter.session import Session, Transaction
 from botmilter.model import Chain, IPAddress, Label, Origin, OriginWhy, Target, Trust, Verdict
 from botmilter.net import LOOPBACK, is_in
+from botmilter.notices import NOT_READ, OPTED_OUT
 from botmilter.received import forgery, origin
 from botmilter.standing import Standing
 
@@ -176,14 +177,18 @@ def log_fields(verdict: Verdict) -> LogFields:
     }
     if verdict.label.is_judged:
         fields["score"] = f"{verdict.score:.1f}"
-    if why := _rate_limit(verdict) or verdict.why:
+    if why := _forbidden(verdict) or verdict.why:
         fields["why"] = why
     return LogFields(fields | {seen.probe: seen.status.value for seen in verdict.missing})
 
 
-def _rate_limit(verdict: Verdict) -> str:
-    """The first that kept a probe from looking where nothing came of it, or nothing."""
+#: What keeps a probe from looking at a host of which it might have told something.
+_FORBIDS = (plan.RATE_LIMIT, OPTED_OUT, NOT_READ)
+
+
+def _forbidden(verdict: Verdict) -> str:
+    """The first such reason where nothing came of it, or nothing."""
     if verdict.label is not Label.UNKNOWN:
         return ""
     reasons = (seen.reason for seen in verdict.missing)
-    return next((reason for reason in reasons if reason.startswith(plan.RATE_LIMIT)), "")
+    return next((reason for reason in reasons if reason.startswith(_FORBIDS)), "")

@@ -106,7 +106,7 @@ class Worker:
             os._exit(70)  # EX_SOFTWARE
 
     def _obey(self, place: _Place) -> None:
-        sessions = _sessions_with_ourselves(place)
+        sessions = _sessions_with_ourselves(place, self._app.actions)
         place.give_to(self._listener)
         self._of_no_mta = len(sessions)
         if sessions:
@@ -171,14 +171,14 @@ class _Nudge:
         next(self._turn).sendall(_packet(b"D", b"C"))
 
 
-def _sessions_with_ourselves(place: _Place) -> list[socket.socket]:
-    """Those of ``_SESSIONS`` that libmilter has begun to serve.
+def _sessions_with_ourselves(place: _Place, actions: int) -> list[socket.socket]:
+    """Those of ``_SESSIONS`` that libmilter has begun to serve, all *actions* allowed.
 
     They, too, may be left behind: then one more connection makes a thread look.
     """
     waiting = {place.connect() for _ in range(_SESSIONS)}
     for session in waiting:
-        session.sendall(_packet(b"O", struct.pack(">III", 6, app.ACTIONS, 0x1FFFFF)))
+        session.sendall(_packet(b"O", struct.pack(">III", 6, actions, 0x1FFFFF)))
     served: list[socket.socket] = []
     deadline = Deadline.after(_START_LIMIT_S)
     while waiting and not deadline.is_over:

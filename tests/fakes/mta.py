@@ -229,6 +229,10 @@ def edit(headers: list[Header], code: bytes, data: bytes) -> None:
             headers[same[place - 1]] = (headers[same[place - 1]][0], value)
         else:
             del headers[same[place - 1]]
+    elif code == b"i":
+        (place,) = struct.unpack(">I", data[:4])
+        name, value, _ = data[4:].split(b"\0")
+        headers.insert(place - 1, (name, value))  # the MTA's own line is number 0
     else:
         assert code == b"p", f"unexpected edit {code!r}"
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
-from botmilter import header, seal
+from botmilter import header, plan, seal
 from botmilter.action import MARK, Kind
 from botmilter.cli import build
 from botmilter.clock import Deadline
 from botmilter.config import Settings
 from botmilter.inquiry import Policy, Ticket
-from botmilter.milter.judge import MailJudge
+from botmilter.milter.judge import MailJudge, log_fields
 from botmilter.milter.session import Field, Session, Transaction
 from botmilter.model import (
     Hop,
@@ -22,11 +23,15 @@ from botmilter.model import (
     HopSource,
     Label,
     Observation,
+    Origin,
+    OriginWhy,
     Signal,
     Status,
     Target,
+    Verdict,
 )
 from botmilter.net import parse_ip
+from botmilter.notices import NOT_READ, OPTED_OUT
 
 BUDGET_S = 0.2
 
@@ -346,3 +351,12 @@ def test_score_and_level_are_the_seals_whatever_stands_beside_it() -> None:
 )
 def test_no_other_verdict_stands(seen: Transaction, one: MailJudge) -> None:
     assert not is_kept(seen, one)
+
+
+@pytest.mark.parametrize("reason", [f"{plan.RATE_LIMIT}: in all", OPTED_OUT, NOT_READ])
+def test_the_log_says_why_an_unknown_host_was_not_looked_at(reason: str) -> None:
+    skipped = Observation("smtp", "198.18.0.1", Status.SKIPPED, reason=reason)
+    origin = Origin(OriginWhy.CLIENT, parse_ip("198.18.0.1"))
+    unknown = Verdict(Label.UNKNOWN, 0.0, origin, missing=(skipped,), why="nothing was seen")
+    assert log_fields(unknown)["why"] == reason
+    assert log_fields(replace(unknown, label=Label.CLEAN))["why"] == "nothing was seen"
