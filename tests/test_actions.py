@@ -147,6 +147,7 @@ def test_a_quarantined_mail_is_held_in_the_queue_with_its_verdict(system: System
         assert reader in held
         assert "bot; score=" in held
         assert "action=quarantine" in acting.log
+        assert "does not let us" not in acting.log
 
 
 def test_a_server_that_comes_back_after_a_tempfail_is_known_by_then(system: System) -> None:
