@@ -87,9 +87,18 @@ def settings(config_file: Path | None, overrides: Sequence[str] = ()) -> Setting
 
 def effective_path(config_file: Path | None) -> Path | None:
     """The file that is read: the one named, or the machine's own; None: neither is there."""
-    if config_file is None and config.DEFAULT_PATH.is_file():
+    if config_file is None and _is_there(config.DEFAULT_PATH):
         return config.DEFAULT_PATH
     return config_file
+
+
+def _is_there(path: Path) -> bool:
+    """Also where its folder is closed to us: who reads it then says so."""
+    try:
+        path.stat()
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError | NotADirectoryError)
+    return True
 
 
 def print_json(plain: Mapping[str, Any]) -> None:

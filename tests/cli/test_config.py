@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -15,9 +16,24 @@ from click.testing import CliRunner, Result
 
 from botmilter import cli, config
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli.botmilter, arguments)
+
+
+def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python with *arguments*, for whom not everything is readable."""
+    become = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+    return subprocess.run(
+        [*become, sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 # -- config -------------------------------------------------------------------------------------
@@ -71,6 +87,20 @@ def test_check_without_any_file_says_that_the_defaults_hold() -> None:
 def test_the_machines_own_file_is_read_where_there_is_one(tmp_path: Path) -> None:
     config.DEFAULT_PATH.write_text("[budget]\nper_mail_s = 2.5\n")
     assert "per_mail_s = 2.5\n" in run("config", "show").stdout
+
+
+@needs_root
+def test_the_machines_own_file_in_a_folder_that_is_closed_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "botmilter.toml").touch()
+    tmp_path.chmod(0o700)
+    program = (
+        "from pathlib import Path; from botmilter import cli, config;"
+        f"config.DEFAULT_PATH = Path('{tmp_path}/botmilter.toml'); cli.botmilter()"
+    )
+    for arguments in (["config", "check"], ["config", "show"], ["trace", "-"]):
+        done = as_nobody("-c", program, *arguments)
+        assert done.returncode == 78
+        assert done.stderr == f"{tmp_path}/botmilter.toml: cannot be read: Permission denied\n"
 
 
 def test_show_has_the_file_and_the_settings_of_this_run(tmp_path: Path) -> None:
