@@ -59,7 +59,9 @@ def _address(ctx: click.Context, param: click.Parameter, given: str) -> str:
 @click.command()
 @click.argument("ip", required=False)
 @click.option("--since", callback=_since, metavar="1d", help="Every bot looked at since then.")
-@click.option("--mail", type=click.Path(), help="A mail from IP, whose header is enclosed.")
+@click.option(
+    "--mail", type=click.Path(readable=False), help="A mail from IP, whose header is enclosed."
+)
 @click.option("--from", "sender", callback=_address, default="", help="postmaster@ this host.")
 @click.option("--to", "recipient", callback=_address, default="", help="The network's owner.")
 @config_options

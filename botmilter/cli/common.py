@@ -20,6 +20,9 @@ from botmilter.net import printable
 Command = TypeVar("Command", bound=Callable[..., Any])
 Kept = TypeVar("Kept")
 
+#: That it cannot be read is for the configuration's own error to say.
+CONFIG_FILE = click.Path(path_type=Path, readable=False)
+
 
 def config_options(command: Command) -> Command:
     """``--config FILE`` and ``--set KEY=VALUE``."""
@@ -33,7 +36,7 @@ def config_options(command: Command) -> Command:
     return click.option(
         "--config",
         "config_file",
-        type=click.Path(path_type=Path),
+        type=CONFIG_FILE,
         help=f"Configuration; {config.DEFAULT_PATH} where that exists, else the defaults.",
     )(with_set)
 

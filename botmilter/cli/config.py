@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 
 from botmilter import config
-from botmilter.cli.common import config_options, effective_path, json_option, print_json, settings
+from botmilter.cli.common import (
+    CONFIG_FILE,
+    config_options,
+    effective_path,
+    json_option,
+    print_json,
+    settings,
+)
 from botmilter.errors import ConfigError
 
 
@@ -18,7 +25,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=CONFIG_FILE)
 @json_option
 def check(file: Path | None, as_json: bool) -> None:
     """Name every problem of FILE, with line, table, key and what was expected.

@@ -103,6 +103,23 @@ def test_the_machines_own_file_in_a_folder_that_is_closed_cannot_be_read(tmp_pat
         assert done.stderr == f"{tmp_path}/botmilter.toml: cannot be read: Permission denied\n"
 
 
+@needs_root
+def test_a_file_that_is_named_and_closed_cannot_be_read(tmp_path: Path) -> None:
+    for folder in (*tmp_path.parents[:2], tmp_path):
+        folder.chmod(0o755)
+    path = tmp_path / "closed.toml"
+    path.touch(0o600)
+    for code, arguments in (
+        (78, ("config", "check")),
+        (78, ("config", "show", "--config")),
+        (78, ("stats", "--config")),
+        (66, ("abuse", "198.18.7.12", "--mail")),
+    ):
+        done = as_nobody("-m", "botmilter", *arguments, str(path))
+        assert done.returncode == code
+        assert done.stderr == f"{path}: cannot be read: Permission denied\n"
+
+
 def test_show_has_the_file_and_the_settings_of_this_run(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text("[budget]\nper_mail_s = 3\n")
