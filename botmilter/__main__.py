@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from botmilter.cli import botmilter
+from botmilter.cli import botmilter, output
 
 
 def main() -> None:
+    output.guard()
     botmilter(prog_name="botmilter")
 
 

@@ -26,6 +26,7 @@ _EXIT_CODES = (
     ("65", "what was given can be read, but is too little for an answer"),
     ("66", "a file, an address or another input cannot be read"),
     ("69", "the machine lacks something: a package, a privilege, a folder"),
+    ("74", "standard output cannot be written: a full disk"),
     ("78", "the configuration has problems; all are listed"),
     ("130", "interrupted"),
 )

@@ -1,7 +1,8 @@
 """The command line: one short file per command, each imported only when it is used.
 
 Errors that a user can act on come out as one message on standard error and the error's exit code
-(docs/configuration.md lists them); a broken pipe ends quietly.
+(docs/configuration.md lists them); a broken pipe ends quietly, an output that is full does not
+(:mod:`botmilter.cli.output`).
 """
 
 from __future__ import annotations

@@ -175,6 +175,52 @@ def test_a_broken_pipe_ends_quietly() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("arguments", [("config", "defaults"), ("trace", "-")], ids=" ".join)
+def test_a_reader_who_is_gone_before_the_first_word_is_no_error(arguments: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "botmilter", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("config", "defaults"),
+        ("config", "show", "--json"),
+        ("check", "--offline", "--explain", "-"),
+        ("trace", "-"),
+        ("optout", "add", "198.18.7.12"),
+    ],
+    ids=" ".join,
+)
+def test_an_output_that_is_full_is_said_in_one_line(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    store = f'[store]\npath = "{tmp_path}/s.sqlite"\n'
+    (tmp_path / "c.toml").write_text(store)
+    chosen = ("--config", str(tmp_path / "c.toml")) if arguments[0] in ("check", "optout") else ()
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "botmilter", *arguments, *chosen],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.stderr == "standard output cannot be written: No space left on device\n"
+    assert done.returncode == 74
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_no_command_needs_libmilter_to_show_its_help(command: str) -> None:
     program = (
