@@ -16,7 +16,7 @@ from botmilter.cli.common import config_options, console, settings, shown
 from botmilter.config.tables import Survey as SurveyTable
 from botmilter.errors import SetupError
 from botmilter.net import parse_ip, printable
-from botmilter.survey import analyse, records
+from botmilter.survey import analyse, records, report
 from botmilter.survey.analyse import Place, Seen, Share
 from botmilter.survey.writing import writing
 
@@ -101,18 +101,18 @@ def _place_of(configured: SurveyTable) -> Iterator[Callable[[str], Place]]:
 def _write(
     surveys: Sequence[tuple[str, Sequence[Seen]]], csv_to: Path | None, html_to: Path | None
 ) -> None:
-    try:
-        from botmilter.survey import report
-    except ImportError as error:
-        problem = f"the pictures need the package {error.name}"
-        raise SetupError.without("survey", problem) from error
     all_of_them = [report.Survey(name, tuple(hosts)) for name, hosts in surveys]
     if csv_to is not None:
         with writing(csv_to):
             report.write_csv(all_of_them, csv_to)
     if html_to is not None:
+        try:
+            page = report.page(all_of_them)
+        except ImportError as error:
+            problem = f"the pictures need the package {error.name}"
+            raise SetupError.without("survey", problem) from error
         with writing(html_to):
-            html_to.write_text(report.page(all_of_them), encoding="utf-8")
+            html_to.write_text(page, encoding="utf-8")
 
 
 def show_survey(out: Console, hosts: Sequence[Seen]) -> None:

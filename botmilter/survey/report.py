@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 
 from botmilter.net import printable
-from botmilter.survey import analyse, charts
+from botmilter.survey import analyse
 from botmilter.survey.analyse import Seen, Share
 from botmilter.survey.page import PAGE
 
@@ -131,7 +131,7 @@ def _cell(value: object) -> object:
 
 
 def page(surveys: Sequence[Survey]) -> str:
-    """The whole page."""
+    """The whole page.  Raises ImportError where matplotlib is missing."""
     return Template(PAGE).substitute(
         names=escape(", ".join(survey.name for survey in surveys)),
         intro=escape(_intro(surveys)),
@@ -155,6 +155,8 @@ def _intro(surveys: Sequence[Survey]) -> str:
 
 
 def _pictures(surveys: Sequence[Survey]) -> Iterator[str]:
+    from botmilter.survey import charts  # CSV files need no matplotlib
+
     os_runs = [(s.name, analyse.os_shares(s.hosts)) for s in surveys]
     yield _figure("Operating systems by run", charts.stacked("stacked", analyse.OS_ROWS, os_runs))
     for title, of in _TABLES:

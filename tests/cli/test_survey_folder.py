@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -232,6 +234,25 @@ def test_the_report_counts_every_host_and_writes_its_tables(tmp_path: Path, box:
     assert "out: 8 hosts" in shown.stdout
     with (tmp_path / "csv" / "hosts.csv").open(newline="") as file:
         assert sorted(row["ip"] for row in csv.DictReader(file)) == HOSTS
+
+
+def test_without_matplotlib_the_report_has_its_tables_and_only_the_page_is_refused(
+    tmp_path: Path, box: Path
+) -> None:
+    done(box, "--out", tmp_path / "out")
+    tables, page = tmp_path / "csv", tmp_path / "page.html"
+    bare = (
+        "import sys; sys.modules['matplotlib'] = None;"
+        "from botmilter.cli import botmilter; botmilter()"
+    )
+    command = [sys.executable, "-c", bare, "report", str(tmp_path / "out")]
+    csv_alone = subprocess.run([*command, "--csv", str(tables)], timeout=60)
+    assert (csv_alone.returncode, (tables / "hosts.csv").exists()) == (0, True)
+    page_too = subprocess.run(
+        [*command, "--html", str(page)], timeout=60, stderr=subprocess.PIPE, text=True
+    )
+    assert (page_too.returncode, page.exists()) == (69, False)
+    assert "the pictures need the package matplotlib" in page_too.stderr
 
 
 def test_a_report_of_nothing_is_an_error(tmp_path: Path) -> None:
