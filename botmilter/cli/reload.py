@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,9 +11,12 @@ from botmilter.cli.common import config_options, settings
 from botmilter.cli.programs import UNIT, output_of
 from botmilter.errors import BotmilterError, SetupError
 from botmilter.milter import reloading
+from botmilter.net import printable
 
 #: Above what the daemon gives its new workers to start, by the time that reading takes.
 _LIMIT_S = 40.0
+#: What tells which process is meant.
+_SOCKET = "milter.socket"
 
 
 class RefusedError(BotmilterError):
@@ -34,9 +38,11 @@ def command(pid: int | None, config_file: Path | None, overrides: tuple[str, ...
     changes nothing.
 
     The filter is found by the Unix socket of [milter]; one on TCP by systemd's service botmilter.
+    To find it is all that --config and --set milter.socket=... are for: it reads the file that it
+    was started with, and what --set said then goes on to hold.
 
-    Exit code 0: taken over; 78: the new configuration is wrong, the old one stays; 69: the new
-    workers do not start and the old ones stay, or no filter is running.
+    Exit code 0: taken over; 2: another setting was given; 78: the new configuration is wrong, the
+    old one stays; 69: the new workers do not start and the old ones stay, or no filter is running.
 
     \b
     Examples:
@@ -44,6 +50,7 @@ def command(pid: int | None, config_file: Path | None, overrides: tuple[str, ...
       $ botmilter reload --config /etc/botmilter/botmilter.toml
       $ botmilter reload --pid 1234
     """
+    _require_socket_alone(overrides)
     daemon = pid or _daemon(settings(config_file, overrides).milter.socket)
     try:
         outcome = reloading.ask(daemon, _LIMIT_S)
@@ -55,6 +62,17 @@ def command(pid: int | None, config_file: Path | None, overrides: tuple[str, ...
     if outcome.exit_code:
         raise RefusedError(outcome)
     click.echo(f"reloaded: process {daemon} serves by the new configuration")
+
+
+def _require_socket_alone(overrides: Sequence[str]) -> None:
+    """Raises UsageError."""
+    for override in overrides:
+        if override.partition("=")[0].strip() != _SOCKET:
+            raise click.UsageError(
+                f"--set {printable(override)}: the running filter does not hear of it; only"
+                f" {_SOCKET}, to find it, can be set here. Put it into the filter's configuration,"
+                " then reload"
+            )
 
 
 def _daemon(address: str) -> int:

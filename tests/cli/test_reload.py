@@ -152,6 +152,19 @@ def test_what_was_being_measured_is_free_for_the_next_workers(
         store.close()
 
 
+def test_a_setting_that_the_filter_would_not_hear_of_is_refused(
+    running: Running, tmp_path: Path
+) -> None:
+    done = running.reload("--set", "weights.os.client=-9")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--set weights.os.client=-9: the running filter does not hear of it" in done.stderr
+    assert "only milter.socket" in " ".join(done.stderr.split())
+    place = f'milter.socket="unix:{running.socket}"'
+    running.config = tmp_path / "other.toml"
+    running.config.touch()
+    assert running.reload("--set", place).returncode == 0
+
+
 def test_without_a_filter_it_says_so(tmp_path: Path) -> None:
     config = tmp_path / "botmilter.toml"
     for place, message in (
