@@ -42,7 +42,7 @@ def command(
     Sends packets to the hosts; private, reserved, trusted and opted-out addresses are refused.
     What is still fresh in the store is not asked again.
 
-    Exit code 0: looked at; 66: not an address; 78: the configuration.
+    Exit code 0: looked at; 66: one is no address, the others are looked at; 78: the configuration.
 
     \b
     Examples:
@@ -50,24 +50,19 @@ def command(
       $ botmilter probe --helo mail.example.org --json 198.51.100.7 2001:db8::25
     """
     chosen = settings(config_file, overrides)
-    hosts = [_address(text) for text in addresses]
+    hosts = [(text, parse_ip(text)) for text in addresses]
     machine = build.machine(chosen, build.probes(chosen))
     longest_s = max((probe.limit_s for probe in machine.probes), default=0.0)
     policy = replace(machine.policy(chosen, 2 * longest_s + _GRACE_S), thorough=True)
-    for ip in hosts:
+    for ip in (ip for _, ip in hosts if ip is not None):
         ticket = machine.engine.begin(_origin(ip, helo), policy, sender_domain)
         verdict = machine.engine.result(ticket)
         if as_json:
             print_json(_json(machine, ticket, verdict))
         else:
             _show(console(), machine, ticket, verdict)
-
-
-def _address(text: str) -> IPAddress:
-    ip = parse_ip(text)
-    if ip is None:
-        raise InputError(f"{printable(text)}: expected an IPv4 or IPv6 address")
-    return ip
+    if strange := [printable(text) for text, ip in hosts if ip is None]:
+        raise InputError("\n".join(f"{text}: expected an IPv4 or IPv6 address" for text in strange))
 
 
 def _origin(ip: IPAddress, helo: str | None) -> Origin:

@@ -63,10 +63,14 @@ def test_an_address_of_no_public_host_is_refused(
     assert {one["status"] for one in json.loads(result.stdout)["observations"]} == {"skipped"}
 
 
-def test_what_is_no_address_is_refused_before_any_host_is_asked(
+def test_what_is_no_address_is_named_and_the_hosts_beside_it_are_looked_at(
     probes: tuple[FakeProbe, FakeProbe],
 ) -> None:
-    result = run(*LAB, "198.18.7.12", "mail.example.org\x1b")
+    result = run(*LAB, "--json", "mail.example.org\x1b", "198.18.7.12", "198.18.7", "198.18.7.13")
     assert result.exit_code == 66
-    assert result.stderr == "mail.example.org?: expected an IPv4 or IPv6 address\n"
-    assert probes[0].asked == []
+    assert result.stderr.splitlines() == [
+        "mail.example.org?: expected an IPv4 or IPv6 address",
+        "198.18.7: expected an IPv4 or IPv6 address",
+    ]
+    looked_at = [json.loads(line)["origin"]["ip"] for line in result.stdout.splitlines()]
+    assert looked_at == probes[0].asked == ["198.18.7.12", "198.18.7.13"]
