@@ -41,6 +41,8 @@ def add(
 ) -> None:
     """Send NETWORK, or an address, no packet any more.
 
+    Added once more it keeps the day it was added on, and its note where none is given.
+
     What is stored about it stays until it expires or `botmilter store forget NETWORK`. nmap, where
     it runs at that moment, ends within its limit.
 
@@ -52,7 +54,7 @@ def add(
     """
     entry = OptOut(kept.network(network), printable(note), time.time())
     with kept.opened(settings(config_file, overrides), may_create=True) as store:
-        store.opt_out(entry)
+        entry = store.opt_out(entry)
     if as_json:
         print_json(_json(entry))
     else:

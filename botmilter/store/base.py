@@ -33,7 +33,14 @@ class OptOut:
     note: str = ""
     """The administrator's; printable ASCII."""
     added_at: float = 0.0
-    """Unix time."""
+    """Unix time; when the network was added first."""
+
+    def over(self, former: OptOut | None) -> OptOut:
+        """What stands on the list when this is added where *former* was: the day of that, and its
+        note unless this has one."""
+        if former is None:
+            return self
+        return OptOut(self.network, self.note or former.note, former.added_at or self.added_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +112,9 @@ class Store(Protocol):
     def opt_outs(self) -> tuple[OptOut, ...]:
         """The networks that opted out, each once.  They stay until removed."""
 
-    def opt_out(self, entry: OptOut) -> None:
-        """Add *entry*, in place of one for the same network."""
+    def opt_out(self, entry: OptOut) -> OptOut:
+        """Add *entry*, over one for the same network (:meth:`OptOut.over`); returns what stands on
+        the list now."""
 
     def opt_in(self, network: IPNetwork) -> bool:
         """Take *network* off the list; False where it was not on it."""

@@ -57,8 +57,8 @@ class FreshStore:
     def opt_outs(self) -> tuple[OptOut, ...]:
         return self._beneath.opt_outs()
 
-    def opt_out(self, entry: OptOut) -> None:
-        self._beneath.opt_out(entry)
+    def opt_out(self, entry: OptOut) -> OptOut:
+        return self._beneath.opt_out(entry)
 
     def opt_in(self, network: IPNetwork) -> bool:
         return self._beneath.opt_in(network)

@@ -148,10 +148,12 @@ class MemoryStore:
         with self._lock:
             return tuple(self._opt_outs.values())
 
-    def opt_out(self, entry: OptOut) -> None:
+    def opt_out(self, entry: OptOut) -> OptOut:
         with self._lock:
+            entry = entry.over(self._opt_outs.get(entry.network))
             self._opt_outs[entry.network] = entry
             self._notices = replace(self._notices, opt_outs=secrets.token_hex(8))
+            return entry
 
     def opt_in(self, network: IPNetwork) -> bool:
         with self._lock:

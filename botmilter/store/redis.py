@@ -208,17 +208,18 @@ class RedisStore:
     def opt_outs(self) -> tuple[OptOut, ...]:
         with self._open() as db:
             fields = db.hgetall(_NOTICES)
-        texts = ((stored.text(name), stored.plain(value)) for name, value in fields.items())
-        read = (
-            stored.opt_out(name.removeprefix(_OPT_OUT), value.get("note"), value.get("added_at"))
-            for name, value in texts
-            if name.startswith(_OPT_OUT)
-        )
+        named = ((stored.text(name), value) for name, value in fields.items())
+        read = (_opt_out(name, value) for name, value in named if name.startswith(_OPT_OUT))
         return tuple(one for one in read if one is not None)
 
-    def opt_out(self, entry: OptOut) -> None:
+    def opt_out(self, entry: OptOut) -> OptOut:
+        field = f"{_OPT_OUT}{entry.network}"
+        with self._open() as db:
+            former = db.hget(_NOTICES, field)
+        entry = entry.over(former and _opt_out(field, former))
         value = json.dumps({"note": entry.note, "added_at": entry.added_at})
-        self._change({"opt_outs": secrets.token_hex(8), f"{_OPT_OUT}{entry.network}": value})
+        self._change({"opt_outs": secrets.token_hex(8), field: value})
+        return entry
 
     def opt_in(self, network: IPNetwork) -> bool:
         with self._open() as db:
@@ -295,6 +296,11 @@ def _row(probe: str, key: str, text: object) -> Row | None:
     seen, expires_at = row.get("seen"), stored.finite(row.get("expires_at"))
     read = stored.from_plain(seen, probe, key)
     return Row(read, expires_at) if read is not None and expires_at is not None else None
+
+
+def _opt_out(field: str, value: bytes) -> OptOut | None:
+    plain = stored.plain(value)
+    return stored.opt_out(field.removeprefix(_OPT_OUT), plain.get("note"), plain.get("added_at"))
 
 
 def _is_about(kind: str, name: str, network: IPNetwork | None) -> bool:

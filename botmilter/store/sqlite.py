@@ -74,6 +74,7 @@ CREATE TABLE IF NOT EXISTS notices (
 """
 
 _GET = "SELECT observation FROM observations WHERE probe = ? AND key = ? AND expires_at > ?"
+_OPT_OUTS = "SELECT network, note, added_at FROM opt_outs"
 
 #: A caller whose clock was read before the window's turn counts in the next one; what ends later
 #: still is of a time when the clock was ahead.
@@ -259,15 +260,19 @@ class SqliteStore:
 
     def opt_outs(self) -> tuple[OptOut, ...]:
         with self._open() as db:
-            found = db.execute("SELECT network, note, added_at FROM opt_outs").fetchall()
+            found = db.execute(_OPT_OUTS).fetchall()
         read = (stored.opt_out(network, note, added_at) for network, note, added_at in found)
         return tuple(one for one in read if one is not None)
 
-    def opt_out(self, entry: OptOut) -> None:
-        row = (str(entry.network), entry.note, entry.added_at)
+    def opt_out(self, entry: OptOut) -> OptOut:
         with self._open() as db, _one_step(db):
+            network = str(entry.network)
+            former = db.execute(_OPT_OUTS + " WHERE network = ?", (network,)).fetchone()
+            entry = entry.over(former and stored.opt_out(*former))
+            row = (network, entry.note, entry.added_at)
             db.execute("INSERT OR REPLACE INTO opt_outs VALUES (?, ?, ?)", row)
             self._set_notice(db, "opt_outs", secrets.token_hex(8))
+        return entry
 
     def opt_in(self, network: IPNetwork) -> bool:
         with self._open() as db, _one_step(db):

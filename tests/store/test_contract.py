@@ -300,6 +300,18 @@ def test_opt_outs_are_listed_once_each_until_removed_and_each_change_is_noticed(
     assert not store.opt_in(four.network)
 
 
+def test_an_opt_out_that_is_added_again_keeps_its_day_and_its_note_unless_it_brings_one(
+    store: Store,
+) -> None:
+    network = ip_network("198.18.7.0/24")
+    for noted, stands in (("", ""), ("ticket 7", "ticket 7"), ("", "ticket 7"), ("8", "8")):
+        later = NOW + len(store.opt_outs())
+        assert store.opt_out(OptOut(network, noted, later)) == OptOut(network, stands, NOW)
+        assert store.opt_outs() == (OptOut(network, stands, NOW),)
+    store.opt_in(network)
+    assert store.opt_out(OptOut(network, "", NOW + 1)) == OptOut(network, "", NOW + 1)
+
+
 def test_opt_outs_outlast_purge_and_forgetting(store: Store) -> None:
     entry = OptOut(ip_network("198.18.7.12"), "", NOW - 1e8)
     store.opt_out(entry)
