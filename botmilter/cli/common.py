@@ -10,12 +10,16 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.table import Column
 from rich.text import Text
 
 from botmilter import config, kinds, mailbox
 from botmilter.config import Settings
 from botmilter.mailbox import Mail
 from botmilter.net import printable
+
+#: Characters; longer than any facts that a probe writes down.
+FACTS_AT_MOST = 20_000
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Kept = TypeVar("Kept")
@@ -111,6 +115,11 @@ def print_json(plain: Mapping[str, Any]) -> None:
 def console() -> Console:
     """Standard output as rich draws it: no markup, so that a host name cannot set colours."""
     return Console(markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def whole(title: str) -> Column:
+    """A column of names and facts: folded where it is too narrow, never cut."""
+    return Column(title, overflow="fold")
 
 
 def shown(text: object, limit: int = 200, style: str = "") -> Text:

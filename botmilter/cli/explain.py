@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from botmilter import score
-from botmilter.cli.common import shown
+from botmilter.cli.common import shown, whole
 from botmilter.model import Observation, Reason, Signal, Verdict
 from botmilter.probes.base import Probe
 from botmilter.score import Rules
@@ -103,7 +103,7 @@ def show(out: Console, verdict: Verdict, missing: Sequence[Gap]) -> None:
 def _reasons_table(reasons: Sequence[Reason]) -> Table:
     names = (Column(title, no_wrap=True) for title in ("signal", "group"))
     numbers = (Column(title, justify="right") for title in ("weight", "strength", "points"))
-    table = Table(*names, *numbers, "what was seen", box=SIMPLE_HEAD)
+    table = Table(*names, *numbers, whole("what was seen"), box=SIMPLE_HEAD)
     for reason in reasons:
         signal = reason.signal
         row = BY_NAME.get(signal.name)
@@ -113,18 +113,19 @@ def _reasons_table(reasons: Sequence[Reason]) -> Table:
             f"{reason.weight:g}",
             f"{signal.strength:g}",
             f"{reason.points:+g}",
-            shown(signal.detail or (row.meaning if row else "")),
+            shown(signal.detail or (row.meaning if row else ""), 400),
         )
     return table
 
 
 def _missing_table(missing: Sequence[Gap]) -> Table:
-    table = Table("missing", "status", "why", "could have made it", box=SIMPLE_HEAD)
+    names = (Column(title, no_wrap=True) for title in ("missing", "status"))
+    table = Table(*names, whole("why"), whole("could have made it"), box=SIMPLE_HEAD)
     for gap in missing:
         table.add_row(
             shown(gap.seen.probe),
             shown(gap.seen.status),
-            shown(gap.seen.reason),
+            shown(gap.seen.reason, 400),
             shown(_by_label(gap.could), 400),
         )
     return table

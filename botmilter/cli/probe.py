@@ -9,11 +9,20 @@ from pathlib import Path
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from botmilter.cli import build, explain
 from botmilter.cli.build import Machine
-from botmilter.cli.common import config_options, console, json_option, print_json, settings, shown
+from botmilter.cli.common import (
+    FACTS_AT_MOST,
+    config_options,
+    console,
+    json_option,
+    print_json,
+    settings,
+    shown,
+    whole,
+)
 from botmilter.errors import InputError
 from botmilter.inquiry import Ticket
 from botmilter.model import Hop, HopKind, HopSource, IPAddress, Origin, OriginWhy, Verdict
@@ -77,11 +86,11 @@ def _json(machine: Machine, ticket: Ticket, verdict: Verdict) -> dict[str, objec
 
 
 def _show(out: Console, machine: Machine, ticket: Ticket, verdict: Verdict) -> None:
-    table = Table("probe", "status", "took", "facts", title=str(verdict.origin.ip), box=SIMPLE_HEAD)
+    names = (Column(title, no_wrap=True) for title in ("probe", "status", "took"))
+    table = Table(*names, whole("facts"), title=str(verdict.origin.ip), box=SIMPLE_HEAD)
     for seen in ticket.observations:
         facts = json.dumps(dict(seen.facts)) if seen.facts else seen.reason
-        table.add_row(
-            shown(seen.probe), shown(seen.status), f"{seen.took_s:.2f} s", shown(facts, 1000)
-        )
+        told = shown(facts, FACTS_AT_MOST)
+        table.add_row(shown(seen.probe), shown(seen.status), f"{seen.took_s:.2f} s", told)
     out.print(table)
     explain.show(out, verdict, explain.gaps(verdict, machine.probes, machine.rules))

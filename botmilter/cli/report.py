@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from botmilter.cli.common import config_options, console, settings, shown
+from botmilter.cli.common import config_options, console, settings, shown, whole
 from botmilter.config.tables import Survey as SurveyTable
 from botmilter.errors import SetupError
 from botmilter.net import parse_ip, printable
@@ -170,8 +170,8 @@ def _show_places(out: Console, surveys: Sequence[tuple[str, Sequence[Seen]]]) ->
 
 
 def _show_flagged(out: Console, surveys: Sequence[tuple[str, Sequence[Seen]]]) -> None:
-    table = Table("address", "run", "verdict", "ping", "operating system", "port 25",
-                  box=SIMPLE_HEAD, title="Bots and suspects")  # fmt: skip
+    titles = ("address", "run", "verdict", "ping", "operating system", "port 25")
+    table = Table(*map(whole, titles), box=SIMPLE_HEAD, title="Bots and suspects")
     for ip, seen in analyse.flagged([hosts for _, hosts in surveys]):
         for (name, _), host in zip(surveys, seen, strict=True):
             if host is None:

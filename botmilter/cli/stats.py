@@ -12,7 +12,15 @@ from rich.console import Group
 from rich.table import Table
 
 from botmilter.cli import kept
-from botmilter.cli.common import config_options, console, json_option, print_json, settings, shown
+from botmilter.cli.common import (
+    config_options,
+    console,
+    json_option,
+    print_json,
+    settings,
+    shown,
+    whole,
+)
 from botmilter.config import Settings
 from botmilter.errors import SetupError
 from botmilter.model import Label
@@ -104,14 +112,14 @@ def _mails(spans: dict[str, Summary]) -> Table:
 
 def _origins(summary: Summary) -> Table:
     labels = [label for label in Label if label is not Label.EXEMPT]
-    table = Table("host", *labels, title="Busiest hosts, last day", box=SIMPLE_HEAD)
+    table = Table(whole("host"), *labels, title="Busiest hosts, last day", box=SIMPLE_HEAD)
     for host, counted in summary.busiest:
         table.add_row(shown(host), *(str(counted[label]) for label in labels))
     return table
 
 
 def _systems(summary: Summary) -> Table:
-    table = Table("system", "mails", title="Systems of bots, last day", box=SIMPLE_HEAD)
+    table = Table(whole("system"), "mails", title="Systems of bots, last day", box=SIMPLE_HEAD)
     for system, mails in summary.systems.most_common(_SYSTEMS_SHOWN):
         table.add_row(shown(system), str(mails))
     return table

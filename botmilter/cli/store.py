@@ -13,7 +13,16 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from botmilter.cli import build, kept
-from botmilter.cli.common import config_options, console, json_option, print_json, settings, shown
+from botmilter.cli.common import (
+    FACTS_AT_MOST,
+    config_options,
+    console,
+    json_option,
+    print_json,
+    settings,
+    shown,
+    whole,
+)
 from botmilter.holders import HOLDER
 from botmilter.model import IPAddress
 from botmilter.net import printable
@@ -142,7 +151,7 @@ def _observations(ip: IPAddress, rows: Sequence[Row]) -> Table:
     now = time.time()
     titles = ("probe", "status", "age", "left")
     columns = (Column(title, no_wrap=True) for title in titles)
-    table = Table(*columns, "about", "facts", title=str(ip), box=SIMPLE_HEAD)
+    table = Table(*columns, whole("about"), whole("facts"), title=str(ip), box=SIMPLE_HEAD)
     for row in rows:
         seen = row.seen
         if seen.probe == HOLDER:
@@ -154,8 +163,8 @@ def _observations(ip: IPAddress, rows: Sequence[Row]) -> Table:
             shown(seen.status),
             kept.span(now - seen.taken_at),
             kept.span(row.expires_at - now),
-            shown(seen.key.partition(" ")[2]),
-            shown(json.dumps(dict(seen.facts)) if seen.facts else seen.reason, 2000),
+            shown(seen.key.partition(" ")[2], 400),
+            shown(json.dumps(dict(seen.facts)) if seen.facts else seen.reason, FACTS_AT_MOST),
         )
     return table
 

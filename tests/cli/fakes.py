@@ -11,6 +11,9 @@ from click.testing import Result
 from botmilter.clock import Deadline
 from botmilter.model import Observation, Signal, Status, Target
 
+#: As long as the DNS has them.
+LONG_NAME = ".".join(["a-label-of-exactly-sixty-one-octets-as-providers-make-them-xx"] * 4)
+
 #: botmilter with these arguments and the settings of the test.
 Run = Callable[..., Result]
 

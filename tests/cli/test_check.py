@@ -15,7 +15,7 @@ from botmilter import cli, header
 from botmilter.cli import build
 from botmilter.config import Settings
 from botmilter.model import Label, Signal, Status
-from tests.cli.fakes import FakeProbe
+from tests.cli.fakes import LONG_NAME, FakeProbe
 
 BORDER = "Received: from mail.example.com (mail.example.com [{ip}]) by mx.example.org with ESMTP"
 LAB = ("--set", 'probe.allow_networks=["198.18.0.0/15"]')
@@ -152,6 +152,19 @@ def test_explain_names_signals_points_and_what_could_have_changed(
     text = " ".join(result.stdout.split())
     assert "os.client os 3 1 +3 Windows XP?[31m" in text
     assert "smtp failed bot (smtp.filtered)" in text
+
+
+def test_explain_shows_names_whole_where_the_output_is_no_terminal(
+    mail: Path, probes: list[FakeProbe]
+) -> None:
+    could = frozenset({"smtp.banner", "smtp.rejecting", "smtp.slow", "smtp.filtered"})
+    probes += [
+        FakeProbe("rdns", [Signal("rdns.dynamic", detail=f"{LONG_NAME}: pool")]),
+        FakeProbe("smtp", (), Status.FAILED, LONG_NAME, 0.0, could),
+    ]
+    text = "".join(run(*LAB, "--explain", mail).stdout.split())
+    assert f"{LONG_NAME}:pool" in text
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
 
 
 def test_json_tells_the_same(mail: Path, probes: list[FakeProbe]) -> None:

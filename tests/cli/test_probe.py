@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from botmilter import cli
 from botmilter.cli import build
 from botmilter.config import Settings
-from botmilter.model import Signal
-from tests.cli.fakes import FakeProbe
+from botmilter.model import Signal, Status
+from tests.cli.fakes import LONG_NAME, FakeProbe
 
 LAB = ("--set", 'probe.allow_networks=["198.18.0.0/15"]', "--set", 'store.kind="memory"')
 
@@ -52,6 +52,15 @@ def test_json_has_the_observations_and_the_verdict(probes: tuple[FakeProbe, Fake
         "smtp": {"said": ["smtp.banner"]},
         "osdetect": {"said": ["os.unix"]},
     }
+
+
+def test_facts_are_shown_whole_where_the_output_is_no_terminal(
+    probes: tuple[FakeProbe, FakeProbe],
+) -> None:
+    names = [Signal(LONG_NAME)] * 8  # a fake's facts are the names of its signals
+    probes[0].says, probes[1].status = names, Status.FAILED
+    text = "".join(run(*LAB, "198.18.7.12").stdout.split())
+    assert text.count(LONG_NAME) >= len(names)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "198.18.7.12", "224.0.0.1", "::1"])

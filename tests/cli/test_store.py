@@ -15,7 +15,7 @@ from botmilter import config
 from botmilter.cli import botmilter, build
 from botmilter.model import Observation, Status
 from botmilter.store.base import Store
-from tests.cli.fakes import Run
+from tests.cli.fakes import LONG_NAME, Run
 
 CLUSTER = 'store={kind="redis", url="redis+cluster://127.0.0.1:1"}'
 HOSTILE = "\x1b[31m[bold]\r\nx\u202e"
@@ -72,6 +72,13 @@ def test_a_host_is_shown_with_its_facts_and_nothing_a_terminal_would_obey(run: R
         "rdns": {"names": [HOSTILE]},
         "smtp": {"banner": HOSTILE},
     }
+
+
+def test_facts_are_shown_whole_where_the_output_is_no_terminal(run: Run, store: Store) -> None:
+    facts = {"names": [LONG_NAME] * 10}
+    store.put(Observation("rdns", "198.18.7.20", Status.ANSWERED, facts, "", time.time()), 60)
+    text = "".join(run("store", "show", "198.18.7.20").stdout.split())
+    assert text.count(LONG_NAME) == 10
 
 
 def test_who_held_an_address_is_shown_and_is_no_probe(run: Run, store: Store) -> None:
