@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import threading
 import time
@@ -31,6 +30,7 @@ from botmilter.milter.privileged import CAP_NET_RAW, PrivilegedClient, permitted
 from botmilter.milter.query import Answer, Limits
 from botmilter.milter.reporting import RecordedJudge, Reporter
 from botmilter.notices import LOOK_EVERY_S
+from botmilter.probes import osdetect
 from botmilter.store.base import Store
 from botmilter.store.sqlite import SqliteStore
 from botmilter.store.tally import Tally
@@ -145,8 +145,11 @@ def _answer(chosen: Settings, client: PrivilegedClient, store: Store) -> Answer:
 def _shortcomings(chosen: Settings) -> Iterator[str]:
     """What will keep probes from working, said once and before the first mail."""
     probe = chosen.probe
-    if probe.osdetect.enabled and shutil.which("nmap") is None:
-        yield "nmap is not installed or not in the PATH: no host's system will be known"
+    if probe.osdetect.enabled:
+        try:
+            osdetect.program()
+        except SetupError as error:
+            yield f"{error}: no host's system will be known"
     needy = [name for name in ("ping", "osdetect") if getattr(probe, name).enabled]
     if needy and CAP_NET_RAW not in permitted():
         yield f"no CAP_NET_RAW for {' and '.join(needy)}: start botmilter as root"

@@ -73,7 +73,7 @@ def scan(ip: IPAddress, limit_s: float) -> dict[str, Any]:
     Blocks at most *limit_s* and the moment it takes to kill.  Needs CAP_NET_RAW.  Raises
     SetupError where nmap is missing, lacks the privilege, fails or is not done in time.
     """
-    command = [_program(), *options(ip, limit_s), str(ip)]
+    command = [program(), *options(ip, limit_s), str(ip)]
     output, errors, code = _run(command, limit_s)
     if code != 0 or b"requires root privileges" in errors:
         what = printable(errors.strip().splitlines()[0]) if errors.strip() else "no message"
@@ -101,8 +101,9 @@ _finding = threading.Lock()
 _found: list[str] = []
 
 
-def _program() -> str:
-    """nmap's path; looked for until found, because somebody may install it meanwhile."""
+def program() -> str:
+    """nmap's path, in the PATH or one of python-nmap's places; looked for until found, because
+    somebody may install it meanwhile.  Raises SetupError where it is not there."""
     with _finding:
         if not _found:
             try:

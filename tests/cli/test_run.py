@@ -18,8 +18,10 @@ from click.testing import CliRunner
 
 from botmilter import header, names
 from botmilter.cli import run
+from botmilter.config import Settings
 from botmilter.milter.daemon import Daemon
 from botmilter.model import Label, Observation, Status
+from botmilter.probes import osdetect
 from botmilter.store.sqlite import SqliteStore
 from tests.fakes.mta import Delivery, Mail, send_one
 
@@ -98,6 +100,11 @@ def test_a_missing_nmap_and_privilege_are_said_before_the_first_mail(
     drop = [shutil.which("setpriv") or "", "--bounding-set=-net_raw", "--inh-caps=-net_raw"]
     command = [*drop, *RUN, "--config", str(config)]
     bare = {**os.environ, "PATH": str(tmp_path)}
+    # python-nmap has places of its own, where this machine may have it
+    (tmp_path / "nmap.py").write_text(
+        "class PortScannerError(Exception): pass\ndef PortScanner(): raise PortScannerError\n"
+    )
+    bare["PYTHONPATH"] = str(tmp_path)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=bare) as process:
         assert process.stderr is not None
         said = [process.stderr.readline() for _ in range(3)]
@@ -107,6 +114,18 @@ def test_a_missing_nmap_and_privilege_are_said_before_the_first_mail(
     assert "nmap is not installed" in said[0]
     assert "no CAP_NET_RAW for ping and osdetect: start botmilter as root" in said[1]
     assert "serving" in said[2]
+
+
+def test_an_nmap_that_the_probe_finds_is_not_said_to_be_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A unit's or cron's PATH may lack the folder, python-nmap looks into it all the same."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(osdetect, "_found", [])
+    place = Path(osdetect.program())
+    assert place.is_absolute()
+    assert place.exists()
+    assert not [one for one in run._shortcomings(Settings()) if "nmap" in one]
 
 
 @pytest.mark.parametrize(

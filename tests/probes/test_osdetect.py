@@ -129,7 +129,7 @@ def test_a_missing_nmap_is_said_and_found_once_it_is_there(
         without.setattr(nmap.PortScanner, "__init__", _not_there)
         with pytest.raises(SetupError, match="not installed"):
             osdetect.scan(HERE, 5.0)
-    assert osdetect._program().endswith("nmap")
+    assert osdetect.program().endswith("nmap")
 
 
 def _not_there(self: object) -> None:
@@ -139,7 +139,7 @@ def _not_there(self: object) -> None:
 def test_a_vanished_nmap_is_looked_for_again(nmap_is: Path) -> None:
     with pytest.raises(SetupError, match="cannot be started"):
         osdetect.scan(HERE, 5.0)
-    assert osdetect._program() != str(nmap_is)
+    assert osdetect.program() != str(nmap_is)
 
 
 @pytest.mark.parametrize("ip", ["198.18.7.12", "2001:db8::1"])
