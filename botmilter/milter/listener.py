@@ -20,6 +20,9 @@ from botmilter.errors import SetupError
 
 #: Connections that wait while all workers are starting; more than an MTA's process limit.
 BACKLOG = 1024
+#: Of the socket that the configuration has by default.  Made where it is missing, as /run is empty
+#: after each boot, and who starts us without systemd's unit has nobody else to make it.
+OWN_FOLDER = Path("/run/botmilter")
 
 
 def listen(
@@ -35,6 +38,7 @@ def listen(
     kind, _, where = address.partition(":")
     try:
         if kind == "unix":
+            _require_folder(Path(where).parent, f"[{table}] {key}")
             return _listen_unix(Path(where), mode, group, owner, table)
         return _listen_inet(where, socket.AF_INET6 if kind == "inet6" else socket.AF_INET)
     except OSError as error:
@@ -52,8 +56,15 @@ def take_down(listener: socket.socket) -> None:
     listener.close()
 
 
+def _require_folder(folder: Path, setting: str) -> None:
+    """Any but ours is the MTA's or mistyped: the MTA would look for the socket elsewhere."""
+    if folder == OWN_FOLDER:
+        folder.mkdir(mode=0o755, exist_ok=True)
+    elif not folder.is_dir():
+        raise SetupError(f"{setting}: there is no folder {folder}: make it, or correct the path")
+
+
 def _listen_unix(path: Path, mode: int, group: str, owner: str, table: str) -> socket.socket:
-    path.parent.mkdir(mode=0o755, exist_ok=True)  # /run is empty after each boot
     _remove_stale(path, table)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o777 & ~mode)

@@ -39,7 +39,7 @@ class Running:
     def __init__(self, folder: Path, within: Sequence[str] = ()) -> None:
         self.config = folder / "botmilter.toml"
         self.config.write_text(configuration(folder))
-        self.socket = folder / "new" / "milter.sock"
+        self.socket = folder / "milter.sock"
         self.log_file = folder / "log"
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(
@@ -110,7 +110,7 @@ def test_a_place_that_cannot_be_used_is_refused(running: Running, tmp_path: Path
 
 
 def test_a_new_socket_needs_a_restart(running: Running) -> None:
-    running.change("new/milter.sock", "new/other.sock")
+    running.change("milter.sock", "other.sock")
     done = running.reload()
     assert done.returncode == 69
     assert "a changed [milter] socket needs a restart" in done.stderr.lower()

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from botmilter import header, names
 from botmilter.cli import run
 from botmilter.config import Settings
+from botmilter.milter import listener
 from botmilter.milter.daemon import Daemon
 from botmilter.model import Label, Observation, Status
 from botmilter.probes import osdetect
@@ -33,7 +34,7 @@ TROUBLE_LIMIT_S = 30.0
 def configuration(folder: Path) -> str:
     off = "".join(f"[probe.{name}]\nenabled = false\n" for name in PROBES)
     return (
-        f'[milter]\nsocket = "unix:{folder}/new/milter.sock"\nworkers = 1\n'
+        f'[milter]\nsocket = "unix:{folder}/milter.sock"\nworkers = 1\n'
         f'[store]\nkind = "memory"\n[trust]\nnetworks = ["203.216.244.210"]\n{off}'
     )
 
@@ -50,7 +51,7 @@ def filter_socket(config: Path, tmp_path: Path) -> Iterator[str]:
     with subprocess.Popen([*RUN, "--config", str(config)], stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert b"serving" in process.stderr.readline()
-        yield str(tmp_path / "new" / "milter.sock")
+        yield str(tmp_path / "milter.sock")
         process.send_signal(signal.SIGTERM)
         process.stderr.read()
         assert process.wait(TROUBLE_LIMIT_S) == 0
@@ -150,6 +151,36 @@ def test_what_keeps_it_from_starting_is_said_in_one_line(
     assert done.returncode == exit_code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("key", ["milter.socket", "query.socket", "web.listen"])
+def test_the_folder_of_a_mistyped_socket_is_named_and_not_made(
+    config: Path, tmp_path: Path, key: str
+) -> None:
+    folder = tmp_path / "botmitler"
+    done = subprocess.run(
+        [*RUN, "--config", str(config), "--set", f'{key}="unix:{folder}/socket"'],
+        capture_output=True,
+        text=True,
+        timeout=TROUBLE_LIMIT_S,
+        check=False,
+    )
+    table, _, name = key.partition(".")
+    assert done.returncode == 69
+    assert done.stderr == (
+        f"[{table}] {name}: there is no folder {folder}: make it, or correct the path\n"
+    )
+    assert not folder.exists()
+
+
+def test_the_folder_of_the_shipped_socket_is_made_after_a_boot(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert Settings().milter.socket == f"unix:{listener.OWN_FOLDER}/botmilter.sock"
+    monkeypatch.setattr(listener, "OWN_FOLDER", tmp_path / "botmilter")
+    for name in ("botmilter.sock", "query.sock"):
+        listener.take_down(listener.listen(f"unix:{tmp_path}/botmilter/{name}"))
+    assert (tmp_path / "botmilter").stat().st_mode & 0o777 == 0o755
 
 
 def test_what_is_kept_too_long_leaves_the_store_without_any_mail(
