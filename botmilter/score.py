@@ -7,6 +7,8 @@ The rules, each with its reason:
   half of the rest.
 * A *ceiling*: without a fact that convicts, the total stays below the threshold for ``bot``,
   however many small doubts add up.  Mail from an odd but honest server is at worst ``suspect``.
+* What weighs nothing decides nothing: neither the pair, nor proof, nor what another signal
+  counts.  Without that the label would depend on which answer came first.
 * *Unknown* is a result: where nothing was seen that speaks of the host itself, no number is
   given, neither for nor against it.
 
@@ -74,7 +76,7 @@ class Judgement:
 
 def judge(signals: Iterable[Signal], rules: Rules) -> Judgement:
     """Weigh *signals*; of the same name the strongest counts, unknown names count as notes."""
-    found = _strongest_by_name(signals)
+    found = _strongest_by_name(signals, rules)
     reasons = tuple(sorted(_reasons(found, rules), key=_rank))
     total = round(sum(reason.points for reason in reasons), 2)
     if total < rules.suspect and not _speaks_of_host(found):
@@ -103,22 +105,27 @@ def can_change(known: Sequence[Signal], possible: Collection[str], rules: Rules)
     return any(judge([*known, *more], rules).label != now for more in (worst, best))
 
 
-def _strongest_by_name(signals: Iterable[Signal]) -> dict[str, Signal]:
+def _strongest_by_name(signals: Iterable[Signal], rules: Rules) -> dict[str, Signal]:
     found: dict[str, Signal] = {}
     for signal in signals:
         if signal.name not in found or signal.strength > found[signal.name].strength:
             found[signal.name] = signal
+    weighing = _weighing(found, rules)
     strengths = [
-        max((found[name].strength for name in names if name in found), default=0.0)
+        max((found[name].strength for name in names & weighing), default=0.0)
         for names in (CLIENT_OS, NO_SERVICE)
     ]
-    if all(strengths) and not SERVICE & found.keys():
+    if all(strengths) and not SERVICE & weighing:
         found[PAIR] = Signal(PAIR, min(strengths), "a client system, and nothing on port 25")
     for name, contrary in _CONTRARY.items():
         if name in found and (other := contrary & found.keys()):
             text = f"{name} against {', '.join(sorted(other))}"
             found[DISAGREEMENT] = Signal(DISAGREEMENT, 1.0, text)
     return found
+
+
+def _weighing(found: Iterable[str], rules: Rules) -> frozenset[str]:
+    return frozenset(name for name in found if rules.weight(name))
 
 
 def _rank(reason: Reason) -> tuple[float, int, str]:
@@ -145,8 +152,9 @@ def _reasons(found: Mapping[str, Signal], rules: Rules) -> Iterable[Reason]:
         groups.setdefault(group_of(name), []).append(
             Reason(signal, weight, weight * signal.strength)
         )
+    weighing = _weighing(found, rules)
     for group, reasons in groups.items():
-        yield from _GROUP_RULES[group](reasons, found)
+        yield from _GROUP_RULES[group](reasons, weighing)
 
 
 def group_of(name: str) -> Group:
@@ -159,42 +167,43 @@ def _with_points(reason: Reason, points: float) -> Reason:
     return Reason(reason.signal, reason.weight, round(points, 4))
 
 
-def _strongest(reasons: list[Reason], found: Mapping[str, Signal]) -> list[Reason]:
+def _strongest(reasons: list[Reason], weighing: Collection[str]) -> list[Reason]:
     first = max(reasons, key=lambda reason: (abs(reason.points), reason.points))
     return [r if r is first else _with_points(r, 0.0) for r in reasons]
 
 
-def _all(reasons: list[Reason], found: Mapping[str, Signal]) -> list[Reason]:
+def _all(reasons: list[Reason], weighing: Collection[str]) -> list[Reason]:
     return reasons
 
 
-def _names(reasons: list[Reason], found: Mapping[str, Signal]) -> list[Reason]:
+def _names(reasons: list[Reason], weighing: Collection[str]) -> list[Reason]:
     """Strongest and half the rest; halved once a DNSBL, which knows the same pools, has spoken."""
     ordered = sorted(reasons, key=lambda reason: -reason.points)
-    listed = any(group_of(name) is Group.DNSBL for name in found)
+    listed = any(group_of(name) is Group.DNSBL for name in weighing)
     shares = [
         _with_points(
             reason, reason.points * (1.0 if place == 0 else 0.5) * (0.5 if listed else 1.0)
         )
         for place, reason in enumerate(ordered)
     ]
-    return _at_most(NAMES_AT_MOST)(shares, found)
+    return _at_most(NAMES_AT_MOST)(shares, weighing)
 
 
-def _clear(reasons: list[Reason], found: Mapping[str, Signal]) -> list[Reason]:
+def _clear(reasons: list[Reason], weighing: Collection[str]) -> list[Reason]:
     """Once; a pool's name is not cleared by what anybody in the pool can set up."""
     usable = reasons
-    if POOL_NAME & found.keys():
+    if not POOL_NAME.isdisjoint(weighing):
         usable = [r for r in reasons if r.signal.name in CLEARS_A_POOL_NAME]
     first = min(usable, key=lambda reason: reason.points, default=None)
     return [r if r is first else _with_points(r, 0.0) for r in reasons]
 
 
-_GroupRule = Callable[[list[Reason], Mapping[str, Signal]], list[Reason]]
+#: Takes the group's reasons and the names of all signals that weigh something.
+_GroupRule = Callable[[list[Reason], Collection[str]], list[Reason]]
 
 
 def _at_most(limit: float) -> _GroupRule:
-    def rule(reasons: list[Reason], found: Mapping[str, Signal]) -> list[Reason]:
+    def rule(reasons: list[Reason], weighing: Collection[str]) -> list[Reason]:
         total = sum(reason.points for reason in reasons)
         if abs(total) <= limit:
             return reasons
@@ -233,10 +242,10 @@ def _speaks(name: str) -> bool:
 
 def _convicts(found: Mapping[str, Signal], rules: Rules) -> bool:
     """Whether one of the facts is there without which nobody is called a bot."""
-    names = found.keys()
+    names = _weighing(found, rules)
     no_service = bool(NO_SERVICE & names) and not SERVICE & names
     return (
-        PAIR in names
+        PAIR in found  # whatever it weighs: it is no signal, its parts are
         or ("os.appliance" in names and no_service and bool(POOL_NAME & names))
         or ("dnsbl.listed" in names)
         or (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from botmilter import score, signals
 from botmilter.model import Label, Signal
+from botmilter.profiles import PROFILES
 from botmilter.score import Rules
 
 RULES = Rules(signals.DEFAULT_WEIGHTS, bot=5.0, suspect=3.0)
@@ -104,11 +105,42 @@ def test_no_heap_of_small_doubts_convicts(found: list[Signal]) -> None:
     assert score.judge(doubts, RULES).label is not Label.BOT
 
 
-@given(SIGNALS, SIGNALS)
-def test_what_can_change_says_no_to_never_happens(known: list[Signal], more: list[Signal]) -> None:
+@st.composite
+def some_rules(draw: st.DrawFn) -> Rules:
+    """Of any profile, with some weights set to nothing."""
+    weights = draw(st.sampled_from(sorted(PROFILES)).map(PROFILES.__getitem__))
+    without = draw(st.sets(st.sampled_from(sorted(weights)), max_size=8))
+    return Rules({**weights, **dict.fromkeys(without, 0.0)}, bot=5.0, suspect=3.0)
+
+
+def without(*names: str) -> Rules:
+    return Rules({**RULES.weights, **dict.fromkeys(names, 0.0)}, bot=5.0, suspect=3.0)
+
+
+STUDY = Rules(PROFILES["study-2009"], bot=5.0, suspect=3.0)
+
+
+@example(seen("os.both smtp.filtered"), seen("p0f.client"), STUDY)
+@example(seen("os.client smtp.filtered"), seen("smtp.banner"), without("smtp.banner"))
+@example(
+    seen("smtp.filtered rdns.dynamic helo.mismatch"), seen("dnsbl.listed"), without("dnsbl.listed")
+)
+@example(
+    seen("os.both smtp.filtered rdns.none host.a"), seen("rdns.dynamic"), without("rdns.dynamic")
+)
+@given(SIGNALS, SIGNALS, some_rules())
+def test_what_can_change_says_no_to_never_happens(
+    known: list[Signal], more: list[Signal], rules: Rules
+) -> None:
     full = [Signal(signal.name) for signal in more]
-    if not score.can_change(known, {signal.name for signal in full}, RULES):
-        assert score.judge([*known, *full], RULES).label is score.judge(known, RULES).label
+    if not score.can_change(known, {signal.name for signal in full}, rules):
+        assert score.judge([*known, *full], rules).label is score.judge(known, rules).label
+
+
+def test_what_is_not_studied_makes_no_pair() -> None:
+    judged = score.judge(seen("os.unix smtp.filtered p0f.client"), STUDY)
+    assert judged.label is Label.CLEAN
+    assert judged.score == pytest.approx(0.5)
 
 
 @given(SIGNALS)
