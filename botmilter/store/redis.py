@@ -94,6 +94,8 @@ class RedisStore:
         self._shown_url = without_password(url)
         self._claimed: dict[str, str] = {}
         """By what word each claim of ours is known from another's."""
+        self._untold: dict[str, str] = {}
+        """The same of those that we may have or not: no answer came."""
         self._making = threading.Lock()
         self._made: Any = None
         self._is_checked = False
@@ -126,19 +128,20 @@ class RedisStore:
             db.set(f"{_SEEN}{seen.probe}:{seen.key}", text, px=left_ms)
 
     def claim(self, key: str, for_s: float) -> bool:
-        left_ms, word = max(1, int(for_s * 1000)), secrets.token_hex(8)
+        left_ms, word = max(1, int(for_s * 1000)), self._untold.pop(key, "") or secrets.token_hex(8)
         try:
             with self._open() as db:
-                taken = bool(db.set(f"{_CLAIMED}{key}", word, nx=True, px=left_ms))
-        except StoreError:  # perhaps it is the answer that was lost
-            self._claimed[key] = word
+                before = db.set(f"{_CLAIMED}{key}", word, nx=True, get=True, px=left_ms)
+        except StoreError:  # perhaps it is the answer that was lost: with another word we would
+            self._untold[key] = word  # wait for ourselves
             raise
-        if taken:
-            self._claimed[key] = word
-        return taken
+        if before not in (None, word.encode()):
+            return False
+        self._claimed[key] = word
+        return True
 
     def release(self, key: str) -> None:
-        word = self._claimed.pop(key, None)
+        word = self._claimed.pop(key, None) or self._untold.pop(key, None)
         if word is not None:
             with self._open() as db:
                 db.eval(_RELEASE, 1, f"{_CLAIMED}{key}", word)

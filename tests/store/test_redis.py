@@ -218,6 +218,37 @@ def test_a_claim_that_ran_out_and_is_another_s_is_not_given_back(
         assert not third.claim("k", 60)
 
 
+def test_a_claim_whose_answer_was_lost_is_ours_when_asked_for_again(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else we would wait for ourselves, and nobody would give it back."""
+    port = free_port()
+    lifetimes = Lifetimes(clears_s=60, accuses_s=60, unknown_s=60, failed_s=5)
+    with redis_server(tmp_path, port) as server:
+        one, other = (opened(f"redis://127.0.0.1:{port}") for _ in range(2))
+        memory = Memory(MemoryStore(10), one, lifetimes, Rates(9, 9, 9))
+        assert works(one)
+        assert not works(other)
+
+        def claim(key: str, for_s: float) -> bool:
+            try:
+                return RedisStore.claim(one, key, for_s)
+            except StoreError:
+                os.kill(server.pid, signal.SIGCONT)
+                raise
+
+        monkeypatch.setattr(one, "claim", claim)
+        os.kill(server.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        assert memory.claim("lost", 3.0)
+        assert time.monotonic() - started < 1.5
+        assert memory.errors == 1
+        assert not other.claim("lost", 60)
+        assert not one.claim("lost", 60)
+        memory.release("lost")
+        assert other.claim("lost", 60)
+
+
 def test_workers_forked_from_one_parent_do_not_take_each_other_for_themselves(
     tmp_path: Path, opened: Opener
 ) -> None:
