@@ -68,10 +68,18 @@ class Holders:
         before = where.get(HOLDER, seen.key, time.time())
         if before is not None and before.facts.get("holder", now_held) != now_held:
             for store in (copies, where):  # what is copied may be older than the word
-                store.forget(self._held_by.probes, seen.key)
+                self._forget_older(store, seen)
             self._note_change(seen)
         holder = Observation(HOLDER, seen.key, Status.ANSWERED, {"holder": now_held})
         where.put(replace(holder, taken_at=seen.taken_at), self._keep_s)
+
+    def _forget_older(self, store: Store, than: Observation) -> None:
+        """Have *store* forget what :meth:`is_outdated` will say is so, and no more: what was
+        measured beside *than* would only be asked for once more."""
+        asked = [(probe, than.key) for probe in self._held_by.probes]
+        known = store.get_many(asked, time.time())
+        beside = {one.probe for one in known if one.taken_at >= than.taken_at - _BESIDE_S}
+        store.forget(self._held_by.probes - beside, than.key)
 
     def _note_change(self, seen: Observation) -> None:
         self._since[seen.key] = seen.taken_at

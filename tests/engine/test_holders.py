@@ -7,7 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from botmilter.holders import HeldBy
+from botmilter.memory import Memory, Rates
 from botmilter.model import Label, Observation, Status
+from botmilter.probes.rdns import holder
 from botmilter.store.memory import MemoryStore
 from tests.fakes.engine import LIFETIMES, engine, nmap, origin, policy, rdns, smtp
 
@@ -38,6 +41,28 @@ def test_of_an_address_with_another_name_nothing_known_before_counts(
         seen = shared.get("smtp", "198.18.7.12", time.time())
         assert seen is not None
         assert seen.facts["says"] == "smtp.refused"
+
+
+@pytest.mark.parametrize(("age_s", "stays"), [(0, True), (14, True), (16, False)])
+def test_what_was_measured_just_before_the_change_was_heard_of_stays(
+    age_s: float, stays: bool
+) -> None:
+    """It is the new holder's: to forget it would be to measure twice."""
+    now = time.time()
+    cache, store = MemoryStore(100), MemoryStore(100)
+    held_by = HeldBy(holder, frozenset({"smtp"}))
+    lifetimes = replace(LIFETIMES, unknown_s=100)
+    memory = Memory(cache, store, lifetimes, Rates(9, 9, 9), held_by)
+
+    def remember(probe: str, taken_at: float, **facts: object) -> None:
+        key = "198.18.7.12"
+        memory.remember(Observation(probe, key, Status.ANSWERED, facts, taken_at=taken_at), 0.0)
+
+    remember("rdns", now - 20, names=["old.example"])
+    remember("smtp", now - age_s)
+    remember("rdns", now, names=["new.example"])
+    found = [one.get("smtp", "198.18.7.12", now) for one in (cache, store)]
+    assert [one is not None for one in found] == [stays, stays]
 
 
 class CountedClaims(MemoryStore):
