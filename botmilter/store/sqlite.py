@@ -316,7 +316,8 @@ class SqliteStore:
         deadline = Deadline.after(BUSY_MS / 1000)
         while True:
             try:
-                return self._connect()
+                with corrupt.opening(self.path):
+                    return self._connect()
             except sqlite3.OperationalError as error:
                 if not _is_busy(error) or deadline.is_over:
                     raise

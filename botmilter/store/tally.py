@@ -196,7 +196,8 @@ class SqliteTally:
         with self._lock:
             try:
                 if self._connection is None:
-                    self._connection = self._connect()
+                    with corrupt.opening(self.path):
+                        self._connection = self._connect()
                 yield self._connection
             except (sqlite3.Error, ValueError) as error:
                 if self._connection is not None:
