@@ -148,6 +148,28 @@ def test_a_record_in_many_strings_is_read_as_one() -> None:
     assert names('v=spf1 ip4:203.0.113.0/24 " "ip4:192.0.2.7', "192.0.2.7")
 
 
+def long_one_names(record: str, ip: str) -> bool:
+    """As TXT has it: in strings of 255 octets at most, over TCP."""
+    strings = '" "'.join(record[at : at + 255] for at in range(0, len(record), 255))
+    with DnsServer() as server:
+        server.lie("s.example", "TXT", Lie.TRUNCATED, [f'"{strings}"'])
+        resolver = Resolver([ADDRESS], server.port)
+        return spf.names_host(resolver, "s.example", ip_address(ip), Deadline.after(5))
+
+
+@pytest.mark.parametrize("others", [70, 900])
+def test_a_long_record_names_whom_it_names(others: int) -> None:
+    hosts = " ".join(f"ip4:198.18.{n // 256}.{n % 256}" for n in range(others))
+    record = f"v=spf1 {hosts} ip4:192.0.2.7 -all"
+    assert len(record) > 1000
+    assert long_one_names(record, "192.0.2.7")
+    assert not long_one_names(record, "192.0.2.8")
+
+
+def test_a_record_longer_than_any_honest_one_names_nobody() -> None:
+    assert not long_one_names("v=spf1 ip4:192.0.2.7 " + "ip4:198.18.0.1 " * 2000, "192.0.2.7")
+
+
 @given(st.text(alphabet="+-~?:=/.%{} aip46mxlcudept019", max_size=60) | st.text(max_size=60))
 def test_any_record_is_read_or_in_error(record: str) -> None:
     with suppress(spf._PermError):
