@@ -12,19 +12,34 @@ from typing import Any
 
 from botmilter.model import IPNetwork
 from botmilter.store.redis import RedisStore
-from botmilter.store.tally import BOTS_KEPT, ORIGIN, SLOT_S, Pending, Row, is_of, read_bot, read_row
+from botmilter.store.tally import (
+    BOTS_KEPT,
+    ORIGIN,
+    ORIGINS_KEPT,
+    SLOT_S,
+    Pending,
+    Row,
+    is_of,
+    read_bot,
+    read_row,
+)
 
 _SLOT = "botmilter:1:tally:"
 _BOTS = "botmilter:1:tally-bots"
 
 #: A slot with more words than this takes no new origins.
 _WORDS_AT_MOST = 2_000
+#: So long a slot that is over may be added to: by whoever could not reach us before.
+_LATE_SLOTS = 144
+#: Slots looked at in one exchange.
+_PAGE = 1_000
 
 
 class RedisTally:
     def __init__(self, store: RedisStore, keep_s: float) -> None:
         self._store = store
         self._keep_s = max(SLOT_S, int(keep_s))
+        self._trim_from = 0
 
     def add(self, pending: Pending) -> None:
         with self._store.client() as redis:
@@ -73,10 +88,35 @@ class RedisTally:
 
     def purge(self, now: float, keep_s: float) -> None:
         """Slots end by themselves; the bots, which are one hash, do not."""
+        now_slot = int(now // SLOT_S)
+        first = max(self._trim_from, int((now - keep_s) // SLOT_S))
+        for slot in range(first, now_slot, _PAGE):
+            self._trim(range(slot, min(slot + _PAGE, now_slot)))
+        self._trim_from = now_slot - _LATE_SLOTS
         with self._store.client() as redis:
             old = [host for host, one in self._all_bots().items() if one["at"] < now - keep_s]
             if old:
                 redis.hdel(_BOTS, *old)
+
+    def _trim(self, slots: range) -> None:
+        with self._store.client() as redis:
+            pipe = redis.pipeline(transaction=False)
+            for slot in slots:
+                pipe.hlen(f"{_SLOT}{slot}")
+            for slot, words in zip(slots, pipe.execute(), strict=True):
+                if words > ORIGINS_KEPT:
+                    self._trim_slot(slot)
+
+    def _trim_slot(self, slot: int) -> None:
+        """Drop all but the busiest origins, and before them what cannot be read as one."""
+        name = f"{_SLOT}{slot}"
+        with self._store.client() as redis:
+            found = redis.hgetall(name)
+            origins = [word for word in found if word.startswith(f"{ORIGIN} ".encode())]
+            rows = {word: read_row(slot, word, found[word]) for word in origins}
+            origins.sort(key=lambda word: -row.counted if (row := rows[word]) else 0)
+            if len(origins) > ORIGINS_KEPT:
+                redis.hdel(name, *origins[ORIGINS_KEPT:])
 
     def close(self) -> None:
         self._store.close()

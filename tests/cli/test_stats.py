@@ -123,6 +123,25 @@ def test_purge_drops_what_is_older_than_the_store_keeps(run: Run, tally: Tally) 
     assert {r.word for r in tally.rows(time.time() - 600)} >= {"mails bot", "mails clean"}
 
 
+def test_purge_leaves_of_a_slot_that_is_over_the_busiest_origins(tally: Tally) -> None:
+    now = time.time()
+    before = now - 2 * SLOT_S
+    pending = Pending()
+    for number in range(300):
+        host = f"198.18.{number // 256}.{number % 256}"
+        pending.rows[int(before // SLOT_S), f"origin {host} bot"] = number + 1
+    pending.rows[int(before // SLOT_S), "mails unknown"] = 1
+    tally.add(pending)
+    for _ in range(2):
+        tally.purge(now, 86400.0)
+        rows = [row for row in tally.rows(before) if row.slot == int(before // SLOT_S)]
+        left = sorted(row.counted for row in rows if row.word.startswith("origin "))
+        assert left == list(range(251, 301))
+        assert "mails unknown" in {row.word for row in rows}
+    left_words = {row.word for row in tally.rows(now - SLOT_S)}
+    assert "origin 198.18.7.12 bot" in left_words  # of a slot that is not over
+
+
 def test_in_memory_there_is_nothing_to_tell() -> None:
     said = CliRunner().invoke(botmilter, ["stats", "--set", 'store.kind="memory"'])
     assert said.exit_code == 69
