@@ -71,7 +71,12 @@ class Prober:
             if not request:
                 return
             for fd in fds:
-                self._start(request, socket.socket(fileno=fd))
+                try:
+                    reply = socket.socket(fileno=fd)
+                except OSError:  # no socket: nobody waits there for an answer
+                    os.close(fd)
+                    continue
+                self._start(request, reply)
 
     def _start(self, request: bytes, reply: socket.socket) -> None:
         try:
@@ -149,7 +154,11 @@ class PrivilegedClient:
         with mine:
             with theirs:
                 self._send(operation, ip, limit_s, theirs)
-            answer = json.loads(_read_all(mine, Deadline.after(limit_s + _GRACE_S)) or b"{}")
+            text = _read_all(mine, Deadline.after(limit_s + _GRACE_S))
+        try:
+            answer = json.loads(text or b"{}")
+        except ValueError:
+            raise SetupError(f"{operation}: the privileged process ended in mid-answer") from None
         if "result" in answer:
             return dict(answer["result"])
         raise SetupError(f"{operation}: {answer.get('error', 'the privileged process ended')}")

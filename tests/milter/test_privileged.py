@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,6 +146,33 @@ def test_a_hostile_request_is_refused_and_the_next_one_served(
 def test_a_request_without_a_place_for_the_answer_does_no_harm(channel: socket.socket) -> None:
     channel.send(b'{"operation": "echo", "ip": "198.18.0.1", "limit_s": 1}')
     assert PrivilegedClient(channel).call("echo", HOST, 1.0)
+
+
+def test_a_descriptor_that_is_no_socket_ends_nothing_and_is_not_kept(
+    channel: socket.socket, tmp_path: Path
+) -> None:
+    request = b'{"operation": "echo", "ip": "198.18.0.1", "limit_s": 1}'
+    with (tmp_path / "file").open("w") as file:
+        socket.send_fds(channel, [request], [file.fileno()])
+        assert PrivilegedClient(channel).call("echo", HOST, 1.0)
+        kept = [one for one in Path("/proc/self/fd").iterdir() if one.exists()]
+        assert sum(one.samefile(file.name) for one in kept) == 1
+
+
+def test_a_prober_that_dies_in_mid_answer_is_said() -> None:
+    theirs, ours = privileged.channel()
+
+    def die_answering() -> None:
+        _, (fd,), _, _ = socket.recv_fds(theirs, 1024, 1)
+        with socket.socket(fileno=fd) as reply:
+            reply.sendall(b'{"result": {"xml": "xx')
+
+    prober = threading.Thread(target=die_answering)
+    prober.start()
+    with theirs, ours:
+        with pytest.raises(SetupError, match="echo: the privileged process ended"):
+            PrivilegedClient(ours).call("echo", HOST, 1.0)
+        prober.join(10)
 
 
 def test_a_result_that_is_not_json_is_an_error(channel: socket.socket) -> None:
