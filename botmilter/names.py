@@ -23,15 +23,23 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import ip_network
 
 from publicsuffixlist import PublicSuffixList
 
 from botmilter import spelling, vocabulary
 from botmilter.model import IPAddress, Signal
-from botmilter.net import parse_ip
+from botmilter.net import is_in, parse_ip
 
 #: RFC 1035 section 2.3.4: no host name is longer.
 _NAME_LIMIT = 255
+
+#: Behind NAT every PC greets with such an address: odd, but no lie.  As in received.forgery.
+_INSIDE = tuple(
+    ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16",
+                 "fc00::/7", "fe80::/10", "::1/128")
+)  # fmt: skip
 
 _NUMBER = re.compile(r"[0-9]+")
 _WORD = re.compile(r"[a-z]+")
@@ -223,16 +231,20 @@ def helo_signals(helo: str | None, ip: IPAddress | None, rdns: str | None) -> tu
     RFC 5321 section 4.1.1.1: the client gives its own full name or, if it has none, its address
     as a literal in brackets.  A program that was made to send and not to be a mail server has
     neither and makes something up.  *rdns* None: not known, then nothing is compared with it.
+
+    Of addresses and single labels :mod:`botmilter.received.forgery` says the same where there is a
+    chain.  It must be the same strength, for of two signals of one name the stronger counts.
     """
     text = clean(helo or "")
-    if not text:
+    if not text or text == "localhost.localdomain":  # that is how a machine is called unnamed
         return ()
-    if text.startswith("["):
-        return _literal_signals(text, ip)
-    if (claimed := parse_ip(text)) is not None:
-        same = "its own" if claimed == ip else "another"
-        return (Signal("helo.bare_address", 1.0, f"{text}, {same} address"),)
-    if "." not in text or text.startswith("localhost."):
+    claimed = parse_ip(text.strip("[]?").removeprefix("ipv6:"))
+    if text[0] in "[?":  # qmail writes the latter for a bracket
+        return _literal_signals(text, claimed, ip)
+    if claimed is not None:
+        strength, whose = (0.5, "its own") if claimed == ip else (1.0, "another")
+        return (Signal("helo.bare_address", strength, f"{text}, {whose} address"),)
+    if "." not in text:
         return (Signal("helo.no_dot", 1.0, text),)
     return _name_signals(text, ip, rdns)
 
@@ -256,11 +268,14 @@ def is_false_provider(helo: str, rdns: str | None) -> bool:
     return not same_organisation(helo, rdns)
 
 
-def _literal_signals(text: str, ip: IPAddress | None) -> tuple[Signal, ...]:
-    claimed = parse_ip(text.strip("[]").removeprefix("ipv6:"))
+def _literal_signals(
+    text: str, claimed: IPAddress | None, ip: IPAddress | None
+) -> tuple[Signal, ...]:
     if claimed is None or ip is None or claimed == ip:
         return ()
-    return (Signal("helo.literal_mismatch", 1.0, text),)
+    inside = is_in(claimed, _INSIDE)
+    detail = f"{text} (NAT?)" if inside else text
+    return (Signal("helo.literal_mismatch", 0.5 if inside else 1.0, detail),)
 
 
 def _name_signals(helo: str, ip: IPAddress | None, rdns: str | None) -> tuple[Signal, ...]:

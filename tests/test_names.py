@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botmilter import names, signals
-from botmilter.model import IPAddress
+from botmilter.model import Chain, Hop, HopKind, HopSource, IPAddress, Origin, OriginWhy, Trust
 from botmilter.net import parse_ip
+from botmilter.received import forgery
 
 V4 = "203.0.113.9"
 V6 = "2001:db8:10:20::a:b"
@@ -213,7 +214,8 @@ def test_different_names_or_too_few_are_no_template() -> None:
         ("[IPv6:2001:db8::1]", None, ["helo.literal_mismatch"]),
         ("[nonsense]", None, []),
         ("pc", "mx.example.org", ["helo.no_dot"]),
-        ("localhost.localdomain", None, ["helo.no_dot"]),
+        ("localhost.localdomain", "mx.example.org", []),
+        ("localhost.local", None, ["helo.no_tld"]),
         ("server.office.local", None, ["helo.no_tld"]),
         ("mail.proper.example", None, []),
         ("xn--e1afmkfd.xn--p1ai", None, []),
@@ -227,6 +229,46 @@ def test_what_the_greeting_gives_away(
 ) -> None:
     found = names.helo_signals(helo, ip_address(V4), rdns)
     assert [one.name for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("helo", "expected"),
+    [
+        (V4, {"helo.bare_address": 0.5}),
+        ("198.51.100.9", {"helo.bare_address": 1.0}),
+        ("10.0.0.5", {"helo.bare_address": 1.0}),
+        ("IPv6:2001:db8::1", {"helo.bare_address": 1.0}),
+        ("2001:db8::1", {"helo.bare_address": 1.0}),
+        (f"[{V4}]", {}),
+        (f"?{V4}?", {}),
+        ("[198.51.100.9]", {"helo.literal_mismatch": 1.0}),
+        ("?198.51.100.9?", {"helo.literal_mismatch": 1.0}),
+        ("[IPv6:2001:db8::1]", {"helo.literal_mismatch": 1.0}),
+        *(
+            (f"[{inside}]", {"helo.literal_mismatch": 0.5})
+            for inside in ("10.0.0.5", "172.16.9.9", "192.168.1.2", "127.0.0.1", "169.254.3.3")
+        ),
+        ("[IPv6:fe80::1]", {"helo.literal_mismatch": 0.5}),
+        ("[IPv6:fd00::1]", {"helo.literal_mismatch": 0.5}),
+        ("pc", {"helo.no_dot": 1.0}),
+        ("localhost", {"helo.no_dot": 1.0}),
+        ("pc.", {"helo.no_dot": 1.0}),
+        ("localhost.localdomain", {}),
+        ("mail.example.com", {}),
+    ],
+)
+def test_greetings_weigh_the_same_with_the_chain_and_without(
+    helo: str, expected: dict[str, float]
+) -> None:
+    """Of two signals of one name the stronger counts: what one allows the other must allow."""
+    ip = ip_address(V4)
+    hop = Hop(0, HopSource.CONNECTION, HopKind.RELAY, ip=ip, rdns="mail.example.com", helo=helo)
+    origin = Origin(OriginWhy.CLIENT, ip, hop)
+    by_chain = forgery.signals(Chain((hop,)), origin, Trust())
+    by_name = names.helo_signals(helo, hop.ip, hop.rdns)
+    rules = {"helo.bare_address", "helo.literal_mismatch", "helo.no_dot"}
+    for found in (by_chain, by_name):
+        assert {one.name: one.strength for one in found if one.name in rules} == expected
 
 
 @pytest.mark.parametrize(
