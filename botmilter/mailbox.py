@@ -93,7 +93,7 @@ def messages(path: str | Path) -> Iterator[Mail]:
         return
     place = Path(path)
     unreadable: dict[str, str] = {}
-    if place.is_dir():
+    if _is_folder(place):
         yield from _in_folder(place, _FOLDER_DEPTH, unreadable)
     else:
         try:
@@ -129,7 +129,7 @@ def _why(error: Exception) -> str:
 
 
 def _in_folder(folder: Path, depth: int, unreadable: dict[str, str]) -> Iterator[Mail]:
-    maildir = [folder / name for name in ("cur", "new") if (folder / name).is_dir()]
+    maildir = [folder / name for name in ("cur", "new") if _is_folder(folder / name)]
     if maildir:
         files = [entry for part in maildir for entry in _entries(part, unreadable)]
         # a Maildir name begins with the second of the delivery
@@ -137,12 +137,31 @@ def _in_folder(folder: Path, depth: int, unreadable: dict[str, str]) -> Iterator
             yield from _still_there(file, unreadable)
         return
     entries = [entry for entry in _entries(folder, unreadable) if not entry.name.startswith(".")]
+    folders: list[Path] = []
     for entry in sorted(entries):
-        if entry.is_file():
+        if _is_folder(entry):
+            folders.append(entry)
+        elif _is_file(entry):
             yield from _still_there(entry, unreadable)
-    for entry in sorted(entries):
-        if depth > 0 and entry.is_dir() and not entry.is_symlink():
+    for entry in folders:
+        if depth > 0 and not entry.is_symlink():
             yield from _in_folder(entry, depth - 1, unreadable)
+
+
+def _is_folder(path: Path) -> bool:
+    """False where what it lies in is closed to us."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    """True where what it lies in is closed to us: who opens it finds out why."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def _entries(folder: Path, unreadable: dict[str, str]) -> list[Path]:

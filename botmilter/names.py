@@ -23,23 +23,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import ip_network
 
 from publicsuffixlist import PublicSuffixList
 
 from botmilter import spelling, vocabulary
 from botmilter.model import IPAddress, Signal
-from botmilter.net import is_in, parse_ip
+from botmilter.net import INSIDE, is_in, parse_ip
 
 #: RFC 1035 section 2.3.4: no host name is longer.
 _NAME_LIMIT = 255
-
-#: Behind NAT every PC greets with such an address: odd, but no lie.  As in received.forgery.
-_INSIDE = tuple(
-    ip_network(text)
-    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16",
-                 "fc00::/7", "fe80::/10", "::1/128")
-)  # fmt: skip
 
 _NUMBER = re.compile(r"[0-9]+")
 _WORD = re.compile(r"[a-z]+")
@@ -238,8 +230,8 @@ def helo_signals(helo: str | None, ip: IPAddress | None, rdns: str | None) -> tu
     text = clean(helo or "")
     if not text or text == "localhost.localdomain":  # that is how a machine is called unnamed
         return ()
-    claimed = parse_ip(text.strip("[]?").removeprefix("ipv6:"))
-    if text[0] in "[?":  # qmail writes the latter for a bracket
+    claimed = stated_address(text)
+    if text[0] in "[?":
         return _literal_signals(text, claimed, ip)
     if claimed is not None:
         strength, whose = (0.5, "its own") if claimed == ip else (1.0, "another")
@@ -247,6 +239,12 @@ def helo_signals(helo: str | None, ip: IPAddress | None, rdns: str | None) -> tu
     if "." not in text:
         return (Signal("helo.no_dot", 1.0, text),)
     return _name_signals(text, ip, rdns)
+
+
+def stated_address(name: str) -> IPAddress | None:
+    """The address that a greeting is made of, in brackets or without; qmail writes ``?`` for a
+    bracket."""
+    return parse_ip(name.strip("[]?").lower().removeprefix("ipv6:"))
 
 
 def is_provider(name: str) -> bool:
@@ -273,7 +271,7 @@ def _literal_signals(
 ) -> tuple[Signal, ...]:
     if claimed is None or ip is None or claimed == ip:
         return ()
-    inside = is_in(claimed, _INSIDE)
+    inside = is_in(claimed, INSIDE)
     detail = f"{text} (NAT?)" if inside else text
     return (Signal("helo.literal_mismatch", 0.5 if inside else 1.0, detail),)
 

@@ -40,6 +40,15 @@ _TRANSITION: tuple[tuple[IPNetwork, str], ...] = (
     (ip_network("3fff::/20"), "documentation (RFC 9637)"),
 )
 
+#: What a host behind NAT, or a program on the same host, takes for its address.  The last three are
+#: private space as 6to4, with which Google names its own.
+INSIDE: tuple[IPNetwork, ...] = tuple(
+    ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16",
+                 "100.64.0.0/10", "fc00::/7", "fe80::/10", "::1/128",
+                 "2002:a00::/24", "2002:ac10::/28", "2002:c0a8::/32")
+)  # fmt: skip
+
 LOOPBACK: tuple[IPNetwork, ...] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from botmilter import config
+from botmilter.cli import build
 from botmilter.cli.common import (
     CONFIG_FILE,
     config_options,
@@ -30,6 +31,8 @@ def command() -> None:
 def check(file: Path | None, as_json: bool) -> None:
     """Name every problem of FILE, with line, table, key and what was expected.
 
+    Whether this machine has the users, groups and folders it names `botmilter doctor` tells.
+
     Exit code 0: no problem; 78: problems.
 
     \b
@@ -38,7 +41,7 @@ def check(file: Path | None, as_json: bool) -> None:
     """
     path = effective_path(file)
     try:
-        config.load(path)
+        build.key(config.load(path))
     except ConfigError as error:
         if not as_json:
             raise

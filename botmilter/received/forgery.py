@@ -9,7 +9,7 @@ sent the lines; an address found here is never probed:
 Where there is no origin, or it is exempt, there is nothing to say.  Names and meanings are rows
 of :mod:`botmilter.signals`.  Honest mail breaks some of these rules as well (clocks are wrong,
 internal names differ from public ones), so each rule allows for what honest relays were seen to
-do, and ``docs/received.md`` gives the rates on real mail.
+do, and ``docs/received.md`` lists them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from ipaddress import ip_network
 from typing import NamedTuple
 
 from botmilter import names
 from botmilter.model import Chain, Hop, HopKind, HopSource, IPAddress, Origin, Signal, Trust
-from botmilter.net import is_in, parse_ip
+from botmilter.net import INSIDE, is_in
 from botmilter.received import dates
 from botmilter.received.origin import is_loopback, is_named
 
@@ -34,14 +33,6 @@ _CLOCK_SLACK = timedelta(minutes=70)
 _SURELY_BACKWARDS = timedelta(hours=14)
 #: Queues give up after five days (RFC 5321 section 4.5.4.1); two more for moderated lists.
 _LONGEST_WAY = timedelta(days=7)
-
-#: Behind NAT every PC greets with such an address: odd, but no lie.
-_INSIDE = tuple(
-    ip_network(text)
-    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16",
-                 "100.64.0.0/10", "fc00::/7", "fe80::/10", "::1/128",
-                 "2002:a00::/24", "2002:ac10::/28", "2002:c0a8::/32")  # 6to4 of private: Google's
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +143,7 @@ def _address_greeting(case: Case) -> Iterator[Signal]:
         yield Signal("helo.own_name", detail=f"greets with {said}, which is ours or trusted")
     if helo[0] in "[?":
         if said != ip:
-            inside = is_in(said, _INSIDE)
+            inside = is_in(said, INSIDE)
             detail = f"greets with [{said}], comes from {ip}" + (" (NAT?)" if inside else "")
             yield Signal("helo.literal_mismatch", 0.5 if inside else 1.0, detail)
     elif said == ip:
@@ -167,13 +158,11 @@ _NAMES_KEPT = 4096
 
 
 def _stated_address(name: str | None) -> IPAddress | None:
-    """The address a HELO or ``by`` is made of, in brackets or without; qmail writes ``?`` for a
-    bracket."""
-    return parse_ip(name.strip("[]?").lower().removeprefix("ipv6:")) if name else None
+    return names.stated_address(name) if name else None
 
 
 def _is_ours(ip: IPAddress, case: Case) -> bool:
-    if is_in(ip, _INSIDE):
+    if is_in(ip, INSIDE):
         return False
     return is_in(ip, case.trust.networks) or any(ip == hop.ip for hop in case.believed[:-1])
 
@@ -236,11 +225,11 @@ def _greets_by_its_name(hop: Hop) -> bool:
 def _is_linked(above: Hop, by: str) -> bool:
     """Whether the host that wrote *by* may be the one that *above* received from.  Within a host
     or a site names prove nothing: its own programs hand on to each other."""
-    if by == above.helo or (above.ip is not None and is_in(above.ip, _INSIDE)):
+    if by == above.helo or (above.ip is not None and is_in(above.ip, INSIDE)):
         return True
     stated = _stated_address(by)
     if stated is not None:
-        return stated == above.ip or is_in(stated, _INSIDE) or stated == _stated_address(above.helo)
+        return stated == above.ip or is_in(stated, INSIDE) or stated == _stated_address(above.helo)
     sites = [site for name in (above.rdns, above.helo) if name and (site := _public_site(name))]
     return not sites or (_public_site(by) or sites[0]) in sites
 

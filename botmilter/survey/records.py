@@ -219,12 +219,17 @@ class Journal:
 def read(folder: Path) -> Iterator[Record]:
     """All records of *folder*, in the order they were written; none where there is no file.
 
-    Raises InputError where a whole line is not a record of a schema we know.
+    Raises InputError where a whole line is not a record of a schema we know, or the file is closed
+    to us.
     """
     path = folder / FILE
-    if not path.exists():
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
         return
-    with path.open("rb") as file:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    with file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return

@@ -120,6 +120,28 @@ def test_a_file_that_is_named_and_closed_cannot_be_read(tmp_path: Path) -> None:
         assert done.stderr == f"{path}: cannot be read: Permission denied\n"
 
 
+@needs_root
+@pytest.mark.parametrize("command", ["check", "trace", "report"])
+def test_what_lies_in_a_closed_folder_cannot_be_read(command: str, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    (closed / "survey").mkdir(parents=True)
+    (closed / "mail.eml").write_text("Subject: x\n\n")
+    closed.chmod(0o700)
+    what = closed / ("survey" if command == "report" else "mail.eml")
+    done = as_nobody("-m", "botmilter", command, str(what))
+    assert done.returncode == 66
+    assert "cannot be read: Permission denied" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_names_a_key_that_run_could_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "botmilter.toml"
+    file.write_text(f'[header]\nkey_file = "{tmp_path}/none"\n')
+    done = run("config", "check", str(file))
+    assert done.exit_code == 78
+    assert "[header] key_file cannot be read: No such file" in done.output
+
+
 def test_show_has_the_file_and_the_settings_of_this_run(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text("[budget]\nper_mail_s = 3\n")
