@@ -158,13 +158,14 @@ def test_explain_shows_names_whole_where_the_output_is_no_terminal(
     mail: Path, probes: list[FakeProbe]
 ) -> None:
     could = frozenset({"smtp.banner", "smtp.rejecting", "smtp.slow", "smtp.filtered"})
-    probes += [
-        FakeProbe("rdns", [Signal("rdns.dynamic", detail=f"{LONG_NAME}: pool")]),
-        FakeProbe("smtp", (), Status.FAILED, LONG_NAME, 0.0, could),
-    ]
-    text = "".join(run(*LAB, "--explain", mail).stdout.split())
-    assert f"{LONG_NAME}:pool" in text
-    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    for probe, wanted in (
+        (FakeProbe("osdetect", [Signal("os.client", detail=f"{LONG_NAME}: pool")]), ":pool"),
+        (FakeProbe("smtp", (), Status.FAILED, LONG_NAME, 0.0, could), ""),
+    ):
+        probes[:] = [probe]
+        text = "".join(run(*LAB, "--explain", mail).stdout.split())
+        assert f"{LONG_NAME}{wanted}" in text
+        assert "\N{HORIZONTAL ELLIPSIS}" not in text
 
 
 def test_json_tells_the_same(mail: Path, probes: list[FakeProbe]) -> None:
