@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,38 @@ Server = subprocess.Popen[bytes]
 _SLOTS = 16384
 #: A node that has just started serves nobody for two seconds.
 _CLUSTER_LIMIT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Tls:
+    """A certificate for 127.0.0.1 that vouches for itself."""
+
+    key: Path
+    cert: Path
+
+    @classmethod
+    def made_in(cls, folder: Path) -> Tls:
+        key, cert = folder / "key.pem", folder / "cert.pem"
+        subprocess.run(
+            [find("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+             "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+             "-keyout", str(key), "-out", str(cert)],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        return cls(key, cert)
+
+    def on(self, port: int, **more: str) -> list[str]:
+        """What makes a Redis server speak nothing else on *port*."""
+        settings = {
+            "port": "0",
+            "tls-port": str(port),
+            "tls-cert-file": str(self.cert),
+            "tls-key-file": str(self.key),
+            "tls-ca-cert-file": str(self.cert),
+            "tls-auth-clients": "no",
+            **{name.replace("_", "-"): value for name, value in more.items()},
+        }
+        return [word for name, value in settings.items() for word in (f"--{name}", value)]
 
 
 def redis_server(

@@ -6,12 +6,10 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -23,8 +21,14 @@ from botmilter.model import Observation, Status
 from botmilter.store.base import Window
 from botmilter.store.memory import MemoryStore
 from botmilter.store.redis import SCHEMA_VERSION, TIMEOUT_S, RedisStore
-from tests.fakes.programs import find, free_port
-from tests.fakes.redis_servers import redis_cli, redis_cluster, redis_sentinel, redis_server
+from tests.fakes.programs import free_port
+from tests.fakes.redis_servers import (
+    Tls,
+    redis_cli,
+    redis_cluster,
+    redis_sentinel,
+    redis_server,
+)
 
 
 def seen(name: str = "198.18.7.12") -> Observation:
@@ -63,35 +67,7 @@ def test_a_unix_socket_and_a_password(tmp_path: Path, opened: Opener) -> None:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> Tls:
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        [find("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return Tls(key, cert)
-
-
-@dataclass(frozen=True)
-class Tls:
-    """A certificate for 127.0.0.1 that vouches for itself."""
-
-    key: Path
-    cert: Path
-
-    def on(self, port: int, **more: str) -> list[str]:
-        """What makes a Redis server speak nothing else on *port*."""
-        settings = {
-            "port": "0",
-            "tls-port": str(port),
-            "tls-cert-file": str(self.cert),
-            "tls-key-file": str(self.key),
-            "tls-ca-cert-file": str(self.cert),
-            "tls-auth-clients": "no",
-            **{name.replace("_", "-"): value for name, value in more.items()},
-        }
-        return [word for name, value in settings.items() for word in (f"--{name}", value)]
+    return Tls.made_in(tmp_path)
 
 
 def test_tls(tmp_path: Path, opened: Opener, tls: Tls) -> None:
