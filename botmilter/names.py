@@ -225,17 +225,14 @@ def helo_signals(helo: str | None, ip: IPAddress | None, rdns: str | None) -> tu
     neither and makes something up.  *rdns* None: not known, then nothing is compared with it.
 
     Of addresses and single labels :mod:`botmilter.received.forgery` says the same where there is a
-    chain.  It must be the same strength, for of two signals of one name the stronger counts.
+    chain: of two signals of one name the stronger counts.
     """
     text = clean(helo or "")
     if not text or text == "localhost.localdomain":  # that is how a machine is called unnamed
         return ()
     claimed = stated_address(text)
-    if text[0] in "[?":
-        return _literal_signals(text, claimed, ip)
-    if claimed is not None:
-        strength, whose = (0.5, "its own") if claimed == ip else (1.0, "another")
-        return (Signal("helo.bare_address", strength, f"{text}, {whose} address"),)
+    if claimed is not None or text[0] in "[?":
+        return address_signals(text, claimed, ip)
     if "." not in text:
         return (Signal("helo.no_dot", 1.0, text),)
     return _name_signals(text, ip, rdns)
@@ -266,13 +263,22 @@ def is_false_provider(helo: str, rdns: str | None) -> bool:
     return not same_organisation(helo, rdns)
 
 
-def _literal_signals(
-    text: str, claimed: IPAddress | None, ip: IPAddress | None
+def address_signals(
+    helo: str, stated: IPAddress | None, ip: IPAddress | None
 ) -> tuple[Signal, ...]:
-    if claimed is None or ip is None or claimed == ip:
+    """What greeting as *helo* gives away, which is made of the address *stated*, for one who comes
+    from *ip*.  Half strength for its own address, and for one behind a NAT router."""
+    if stated is None:
         return ()
-    inside = is_in(claimed, INSIDE)
-    detail = f"{text} (NAT?)" if inside else text
+    if helo[0] not in "[?":
+        if stated == ip:
+            detail = f"greets with its address {stated} without brackets"
+            return (Signal("helo.bare_address", 0.5, detail),)
+        return (Signal("helo.bare_address", 1.0, f"greets with {stated}, an address not its own"),)
+    if ip is None or stated == ip:
+        return ()
+    inside = is_in(stated, INSIDE)
+    detail = f"greets with [{stated}], comes from {ip}" + (" (NAT?)" if inside else "")
     return (Signal("helo.literal_mismatch", 0.5 if inside else 1.0, detail),)
 
 

@@ -141,15 +141,7 @@ def _address_greeting(case: Case) -> Iterator[Signal]:
         return
     if said != ip and _is_ours(said, case):
         yield Signal("helo.own_name", detail=f"greets with {said}, which is ours or trusted")
-    if helo[0] in "[?":
-        if said != ip:
-            inside = is_in(said, INSIDE)
-            detail = f"greets with [{said}], comes from {ip}" + (" (NAT?)" if inside else "")
-            yield Signal("helo.literal_mismatch", 0.5 if inside else 1.0, detail)
-    elif said == ip:
-        yield Signal("helo.bare_address", 0.5, f"greets with its address {said} without brackets")
-    else:
-        yield Signal("helo.bare_address", 1.0, f"greets with {said}, an address not its own")
+    yield from names.address_signals(helo, said, ip)
 
 
 #: Of a name; the few that stand in most mails are looked at once, longer ones never remembered.
